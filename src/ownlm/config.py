@@ -1,0 +1,160 @@
+"""Configuration: frozen pydantic models read from YAML, dotted overrides, and errors that name the nearest key."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import ConfigError, nearest
+from .files import read_text
+
+
+class Config(BaseModel):
+    """The base of every configuration object: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's mapping.
+
+    Raises:
+        ConfigError: not YAML (with the line), or not a mapping.
+    """
+    try:
+        value = yaml.safe_load(read_text(path))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"this is not valid YAML: {error.problem}", where=f"{path}{line}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"this is not valid YAML: {error}", where=str(path)) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError("a mapping of keys to values was expected", where=str(path))
+    return value
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``optimizer.lr=3e-4`` as ``("optimizer.lr", 0.0003)``; the value is read as YAML is, with plain floats too."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{text}' is not an override", hint="write key.sub=value, for example optimizer.lr=3e-4")
+    return key, _parse_value(value)
+
+
+def _parse_value(value: str) -> Any:
+    try:
+        # YAML 1.1 reads 3e-4 as text; a user who types it means a number.
+        return float(value) if any(c in value for c in ".eE") else int(value)
+    except ValueError:
+        pass
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with dotted ``overrides`` set; the inputs stay as they are."""
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in base.items()}
+    for dotted, value in overrides.items():
+        *parents, last = dotted.split(".")
+        place = result
+        for parent in parents:
+            inner = place.get(parent)
+            place[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+            place = place[parent]
+        place[last] = value
+    return result
+
+
+def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = None) -> C:
+    """Builds a configuration object.
+
+    Raises:
+        ConfigError: the first wrong key, with its dotted path and the nearest known name.
+    """
+    try:
+        return kind.model_validate(_plain_floats(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = [str(part) for part in first["loc"]]
+        where = ".".join(location) + (f" in {source}" if source else "")
+        if first["type"] == "extra_forbidden":
+            known = _keys_at(kind, location[:-1])
+            raise ConfigError(f"unknown key '{location[-1]}'", where=where, hint=nearest(location[-1], known)) from None
+        if first["type"] in ("literal_error", "enum"):
+            choices = [c.strip("' ") for c in str(first["ctx"]["expected"]).replace(" or ", ", ").split(",")]
+            hint = nearest(str(first["input"]), choices)
+            raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
+        raise ConfigError(message[0].lower() + message[1:] + shown, where=where or source) from None
+
+
+def _plain_floats(value: Any) -> Any:
+    """YAML 1.1 keeps ``3e-4`` as text; turn such text into the number it is, everywhere."""
+    if isinstance(value, Mapping):
+        return {key: _plain_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_floats(inner) for inner in value]
+    if isinstance(value, str) and value[:1].isdigit() and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in typing.get_args(annotation) for model in _models_of(argument)]
+
+
+def _keys_at(kind: type[BaseModel], location: Sequence[str]) -> set[str]:
+    """Every known key at a dotted place, following unions and lists of models."""
+    models: list[type[BaseModel]] = [kind]
+    for part in location:
+        inner = [m for model in models if part in model.model_fields for m in _models_of(model.model_fields[part].annotation)]
+        # A union's or a list's own steps ("0", "LoraConfig") name no field: stay where we are.
+        models = inner or models
+    return {name for model in models for name in model.model_fields}
+
+
+def describe(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Every field as (dotted key, type, default, description), in order."""
+    rows = []
+    for name, field in kind.model_fields.items():
+        key = f"{prefix}{name}"
+        default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        inner = _models_of(field.annotation)
+        rows.append((key, _type_name(field.annotation), "" if inner else default, field.description or ""))
+        for model in inner:
+            rows.extend(describe(model, f"{key}."))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(str(choice) for choice in typing.get_args(annotation))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type_name(a) for a in typing.get_args(annotation) if a is not type(None))
+    if origin in (list, tuple, dict):
+        return f"{origin.__name__} of {', '.join(_type_name(a) for a in typing.get_args(annotation) if a is not ...)}"
+    return getattr(annotation, "__name__", str(annotation))

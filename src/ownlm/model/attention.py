@@ -1,0 +1,131 @@
+"""The second box: every token looks back at its own document.
+
+The layer makes queries, keys and values and hands them to a *context*, which knows who may look at whom: ``Packed``
+here (whole documents side by side, for training and scoring), the engine's cache there (new tokens against old ones).
+So the model itself knows nothing of packing, caches or batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .embedding import rotate
+from .layers import Linear, RMSNorm
+
+
+class AttentionContext(Protocol):
+    """Who may look at whom."""
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """Attention of one layer.
+
+        q: [tokens, heads, head_width]; k, v: [tokens, kv_heads, head_width]; window: how many tokens back a token
+        sees, itself included, or None for all. Returns [tokens, heads, head_width].
+        """
+        ...
+
+
+class Attention(nn.Module):
+    """Multi-head attention with grouped keys and values; query, key and value are one product."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.heads, self.kv_heads, self.head_width = config.heads, config.kv_heads, config.head_width
+        self.window = config.sliding_window
+        self.qkv = Linear(config.width, config.qkv_widths, config.qkv_bias)
+        self.output = Linear(config.heads * config.head_width, config.width, config.output_bias)
+        self.q_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, context: AttentionContext) -> Tensor:
+        """x: [tokens, width] -> [tokens, width]."""
+        q, k, v = self.qkv(x).split(self.qkv.segments, dim=-1)
+        q = q.unflatten(-1, (self.heads, self.head_width))
+        k = k.unflatten(-1, (self.kv_heads, self.head_width))
+        v = v.unflatten(-1, (self.kv_heads, self.head_width))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        return self.output(context.attend(self.layer, q, k, v, self.window).flatten(-2))
+
+
+class Packed:
+    """Causal attention inside each document of a packed batch; no token sees another document.
+
+    Documents of equal length that stand side by side are one batched call; on CUDA the framework's variable-length
+    kernel takes all of them at once.
+
+    Args:
+        document_starts: where each document begins, and the end of the last: [documents + 1], rising from 0.
+    """
+
+    def __init__(self, document_starts: Sequence[int]) -> None:
+        self.starts = list(document_starts)
+        self.runs = _runs_of_equal_length(self.starts)
+        self.longest = max((length for _, _, length in self.runs), default=0)
+        self._device_starts: Tensor | None = None
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        """See AttentionContext.attend."""
+        if window is not None and window >= self.longest:
+            window = None
+        if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+            return self._variable_length(q, k, v, window)
+        if len(self.runs) == 1:
+            return _same_length(q, k, v, self.runs[0][1], window)
+        parts = []
+        for start, documents, length in self.runs:
+            part = slice(start, start + documents * length)
+            parts.append(_same_length(q[part], k[part], v[part], documents, window))
+        return torch.cat(parts)
+
+    def _variable_length(self, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        # CUDA only; the module does not exist in every build.
+        from torch.nn.attention.varlen import varlen_attn
+
+        if self._device_starts is None:
+            self._device_starts = torch.tensor(self.starts, dtype=torch.int32, device=q.device)
+        group = q.shape[1] // k.shape[1]
+        if group > 1:
+            k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        starts, longest = self._device_starts, self.longest
+        size = (-1 if window is None else window - 1, 0)
+        out = varlen_attn(q, k, v, starts, starts, longest, longest, window_size=size)
+        return out[0] if isinstance(out, tuple) else out
+
+
+def _runs_of_equal_length(starts: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Neighbouring documents of equal length, as (first token, documents, length)."""
+    runs: list[tuple[int, int, int]] = []
+    for start, end in zip(starts, starts[1:], strict=False):
+        if runs and runs[-1][2] == end - start:
+            first, documents, length = runs[-1]
+            runs[-1] = (first, documents + 1, length)
+        else:
+            runs.append((start, 1, end - start))
+    return runs
+
+
+def _same_length(q: Tensor, k: Tensor, v: Tensor, documents: int, window: int | None) -> Tensor:
+    """Causal attention of documents of one length; q: [documents * length, heads, head_width]."""
+    length = q.shape[0] // documents
+    group = q.shape[1] // k.shape[1]
+    # [documents, heads, length, head_width]
+    q, k, v = (x.unflatten(0, (documents, length)).transpose(1, 2) for x in (q, k, v))
+    if group > 1:
+        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    if window is None:
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        place = torch.arange(length, device=q.device)
+        back = place.unsqueeze(1) - place
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=(back >= 0) & (back < window))
+    return out.transpose(1, 2).flatten(0, 1)

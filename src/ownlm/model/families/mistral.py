@@ -1,0 +1,31 @@
+"""Mistral (Jiang et al. 2023): Llama with a sliding attention window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config import ModelConfig
+from . import llama
+from .weights import Weight, llama_weights
+
+
+def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a Mistral of the given width."""
+    return llama.defaults(values) | {"tied_head": False}
+
+
+def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """ModelConfig's values from ``config.json``."""
+    return llama.from_hf(hf) | {"sliding_window": hf.get("sliding_window")}
+
+
+def to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The content of ``config.json``."""
+    hf = llama.to_hf(config) | {"sliding_window": config.sliding_window}
+    return {key: value for key, value in hf.items() if key not in ("attention_bias", "mlp_bias")}
+
+
+def weights(config: ModelConfig) -> dict[str, Weight]:
+    """Our names to the checkpoint's."""
+    return llama_weights(config)

@@ -1,0 +1,69 @@
+"""The small parts every box is made of: a linear layer and two norms, each computing in its input's dtype.
+
+Weights may be stored wider than they compute: a float32 weight meets a bfloat16 input as bfloat16, and its gradient
+comes back as float32. That is all of "mixed precision" here; there is no autocast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """``x @ weight.T + bias``, for one or several projections joined along the output.
+
+    Args:
+        inputs: size of the input.
+        outputs: size of the output, or the sizes of the joined projections in order.
+        bias: whether each projection has a bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int | Sequence[int], bias: bool) -> None:
+        super().__init__()
+        self.segments = (outputs,) if isinstance(outputs, int) else tuple(outputs)
+        self.inputs, self.outputs = inputs, sum(self.segments)
+        self.weight = nn.Parameter(torch.empty(self.outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(self.outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [tokens, inputs] -> [tokens, outputs]."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm (Zhang and Sennrich 2019): the statistics in float32, as the references do."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., width], same shape out."""
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return normed.to(x.dtype) * self.weight.to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm (Ba et al. 2016): the statistics in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., width], same shape out."""
+        return F.layer_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def make_norm(kind: str, width: int, eps: float) -> nn.Module:
+    """The norm a ModelConfig names."""
+    return LayerNorm(width, eps) if kind == "layernorm" else RMSNorm(width, eps)

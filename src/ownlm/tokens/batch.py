@@ -1,0 +1,44 @@
+"""Batch: the one shape that everything trained, scored or read travels in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Whole documents one after another, with no padding anywhere.
+
+    Attributes:
+        tokens: [N] int64.
+        positions: [N] int64, each token's place in its own document.
+        document_starts: where each document begins, and the end of the last: D + 1 numbers rising from 0 to N. They
+            are plain integers since the host plans by them.
+        targets: [N] int64, the token that follows each; where nothing follows, anything.
+        weights: [N] float32, each target's share in the loss; 0 is not trained.
+        documents: which document of the dataset each is, D numbers, for the ledger and for showing.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    document_starts: tuple[int, ...]
+    targets: Tensor
+    weights: Tensor
+    documents: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def trained_tokens(self) -> int:
+        """How many targets have a share in the loss."""
+        return int((self.weights != 0).sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = (x.to(device, non_blocking=True) for x in (self.tokens, self.positions, self.targets, self.weights))
+        tokens, positions, targets, weights = moved
+        return Batch(tokens, positions, self.document_starts, targets, weights, self.documents)
