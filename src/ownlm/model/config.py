@@ -80,7 +80,16 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:
-        for name in ("layers", "width", "heads", "kv_heads", "head_width", "feedforward_width", "vocab_size", "max_positions"):
+        for name in (
+            "layers",
+            "width",
+            "heads",
+            "kv_heads",
+            "head_width",
+            "feedforward_width",
+            "vocab_size",
+            "max_positions",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.heads % self.kv_heads:

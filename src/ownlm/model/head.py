@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Bytes of float32 logits held at once; more is no faster once a chunk fills the matrix units.
+# Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units.
 CHUNK_BYTES = 96 * 2**20
+# Bytes of float32 probabilities worked on at once on a CPU: about what its cache holds, so that the softmax's passes
+# over them cost no memory traffic.
+BLOCK_BYTES = 4 * 2**20
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,28 +41,24 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         narrow = weight.to(hidden.dtype)
-        rows = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
         wants_hidden, wants_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
+        grad_weight: Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        rows = max(1, CHUNK_BYTES // (narrow.element_size() * len(narrow)))
+        # One buffer for every chunk: fresh pages for each would cost more than the softmax.
+        buffer = hidden.new_empty(min(rows, len(hidden)), len(narrow))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = F.linear(hidden[part], narrow).float()
-            normaliser = logits.logsumexp(-1)
-            chosen = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
-            total += ((normaliser - chosen) * weights[part]).sum()
-            if grad_hidden is None and grad_weight is None:
-                continue
-            # d loss / d logits = weight * (softmax - one hot), made in place of the logits
-            probabilities = logits.sub_(normaliser.unsqueeze(1)).exp_()
-            index = torch.arange(len(probabilities), device=hidden.device)
-            probabilities[index, targets[part]] -= 1
-            grad_logits = probabilities.mul_(weights[part].unsqueeze(1)).to(hidden.dtype)
+            logits = torch.mm(hidden[part], narrow.t(), out=buffer[: len(hidden[part])])
+            total += _softmax_gradient(logits, targets[part], weights[part])
             if grad_hidden is not None:
-                torch.mm(grad_logits, narrow, out=grad_hidden[part])
-            if grad_weight is not None:
-                grad_weight += grad_logits.t() @ hidden[part]
+                torch.mm(logits, narrow, out=grad_hidden[part])
+            if wants_weight:
+                product = logits.t() @ hidden[part]
+                grad_weight = product.float() if grad_weight is None else grad_weight.add_(product)
+        if wants_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(weight)
         ctx.grads = (grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         return total
@@ -76,10 +75,31 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None
 
 
+def _softmax_gradient(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The weighted sum of losses; ``logits`` becomes its gradient: weight * (softmax - one hot).
+
+    logits: [rows, vocab], overwritten; targets, weights: [rows].
+    """
+    size = max(1, BLOCK_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
+    buffer = logits.new_empty(min(size, len(logits)), logits.shape[1], dtype=torch.float32)
+    total = torch.zeros((), dtype=torch.float32, device=logits.device)
+    for narrow, target, weight in zip(logits.split(size), targets.split(size), weights.split(size), strict=True):
+        index, weight = target.unsqueeze(1), weight.unsqueeze(1)
+        chosen = narrow.gather(1, index).float()
+        wide = buffer[: len(narrow)].copy_(narrow)
+        top = wide.amax(1, keepdim=True)
+        wide.sub_(top).exp_()
+        normaliser = wide.sum(1, keepdim=True)
+        total += ((normaliser.log() + top - chosen) * weight).sum()
+        wide.mul_(weight / normaliser).scatter_add_(1, index, -weight)
+        narrow.copy_(wide)
+    return total
+
+
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """The loss of every token in nats, without gradients, a chunk of logits at a time: [tokens] float32."""
     narrow = weight.to(hidden.dtype)
-    rows = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
+    rows = max(1, CHUNK_BYTES // (4 * len(weight)))
     parts = [
         F.cross_entropy(F.linear(h, narrow).float(), t, reduction="none")
         for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)

@@ -7,6 +7,7 @@ comes back as float32. That is all of "mixed precision" here; there is no autoca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,29 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [tokens, inputs] -> [tokens, outputs]."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+        if self.weight.dtype == x.dtype or not torch.is_grad_enabled():
+            return F.linear(x, self.weight.to(x.dtype), bias)
+        return _NarrowedLinear.apply(x, self.weight, bias)
+
+
+class _NarrowedLinear(torch.autograd.Function):
+    """A product in x's dtype with a wider weight, keeping no narrow copy of the weight until the backward pass.
+
+    Autograd would keep every layer's copy (half the model again); casting a second time costs about 2% of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight.to(x.dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        grad_x = grad @ weight.to(grad.dtype) if wants_x else None
+        grad_weight = (grad.t() @ x).to(weight.dtype) if wants_weight else None
+        return grad_x, grad_weight, grad.sum(0) if wants_bias else None
 
 
 class RMSNorm(nn.Module):

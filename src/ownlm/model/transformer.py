@@ -28,7 +28,7 @@ from .config import ModelConfig
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
 from .head import linear_cross_entropy, token_losses
-from .layers import Linear, make_norm
+from .layers import LayerNorm, Linear, RMSNorm, make_norm
 
 
 class Block(nn.Module):
@@ -131,6 +131,12 @@ class Transformer(nn.Module):
         """Dropout on what each block adds to the stream, while training."""
         for block in self.layers:
             block.dropout = probability
+
+    def compile_parts(self) -> None:
+        """Compiles what is the same whatever the packing: every feedforward network and norm."""
+        for module in self.modules():
+            if isinstance(module, FeedForward | LayerNorm | RMSNorm):
+                module.compile(dynamic=True)
 
     def initialize(self, seed: int) -> None:
         """Random weights, drawn on the CPU so that every machine gets the same ones.

@@ -9,7 +9,13 @@ from ...errors import ModelError
 from ..config import ModelConfig
 from .weights import Weight
 
-ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu", "silu": "silu"}
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+}
 
 
 def defaults(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``."""
-    return llama.from_hf(hf) | {"sliding_window": hf.get("sliding_window")}
+    # What the public class takes where a config is silent; null means no window.
+    hf = {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096, **hf}
+    return llama.from_hf(hf) | {"sliding_window": hf["sliding_window"], "qkv_bias": False, "output_bias": False}
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:

@@ -20,6 +20,8 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``."""
     if hf.get("use_sliding_window"):
         raise ModelError("a sliding window in only some layers is not supported", where="use_sliding_window")
+    # What the public class takes where a config is silent.
+    hf = {"num_key_value_heads": 32, "max_position_embeddings": 32768, **hf}
     return llama.from_hf(hf) | {"head_width": hf.get("head_dim", 128), "qk_norm": True}
 
 

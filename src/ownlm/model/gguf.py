@@ -1,0 +1,255 @@
+"""GGUF files in: llama.cpp's one-file models, whatever their quantization, as our config, weights and tokenizer.
+
+Every tensor type that the ``gguf`` package can dequantize is read; names go through the package's own table. Two
+things differ from the public checkpoints and are undone here: Llama's query and key rows are interleaved for another
+layout of rotary positions, and GPT-2's projections are already [outputs, inputs].
+Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DamagedError, ModelError
+from ..files import existing_file, new_folder, sha256_file
+from .checkpoint import write_model_files
+from .config import ModelConfig
+from .embedding import rotary_frequencies
+from .families import config_from_user
+from .gguf_tokenizer import tokenizer_from_gguf
+from .naming import weight_map
+from .transformer import Transformer
+
+if TYPE_CHECKING:
+    import gguf
+
+    from ..tokens.tokenizer import Tokenizer
+
+# The file's architecture to our family; Mistral is stored as a Llama.
+ARCHITECTURES = {"llama": "llama", "gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+# Written by converters beside the weights; what they say is in the config already.
+_COMPUTED = ("rope_freqs.weight", "attn_rot_embd", "rope.freqs", "attn.masked_bias", "attn.bias")
+
+# Llama 3.1's rule as every public model sets it; a GGUF file holds only the frequencies that follow from it.
+_LLAMA3 = {"low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_max_positions": 8192}
+
+
+def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
+    """A GGUF file's config, weights under our names, and tokenizer.
+
+    Half-precision tensors keep their dtype; quantized ones become float32, exactly the values their blocks stand for.
+
+    Raises:
+        ModelError: not a GGUF file, or an architecture, tensor type or tokenizer we do not have.
+        DamagedError: a file that is cut short or altered.
+    """
+    path = existing_file(path)
+    reader = _open(path)
+    metadata = {name: field.contents() for name, field in reader.fields.items()}
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    if metadata.get("split.count", 1) > 1:
+        raise ModelError(
+            f"this is one of {metadata['split.count']} parts of a model",
+            where=str(path),
+            hint="join the parts first, with llama.cpp's gguf-split --merge",
+        )
+    config = _config(metadata, tensors, path)
+    state = _state(config, str(metadata["general.architecture"]), tensors, path)
+    return config, state, tokenizer_from_gguf(metadata, where=str(path))
+
+
+def convert_gguf(path: Path, folder: Path, *, lineage: Mapping[str, Any] | None = None) -> None:
+    """Writes a GGUF file as a model folder that answers as the file does, whole or not at all.
+
+    The weights keep every value: they are stored in bfloat16 or float16 where each fits exactly, as those of a file
+    in half precision do, and in float32 otherwise, as quantized ones need.
+
+    Args:
+        path: the GGUF file.
+        folder: where the model goes.
+        lineage: what else to note of its origin, beside the file's name and SHA-256.
+
+    Raises:
+        ModelError, DamagedError: as ``read_gguf``.
+        StorageError: the disk is full or may not be written to.
+    """
+    with new_folder(Path(folder)) as new:
+        write_gguf_model(path, new, lineage=lineage)
+
+
+def write_gguf_model(path: Path, folder: Path, *, lineage: Mapping[str, Any] | None = None) -> None:
+    """Writes what ``convert_gguf`` does into a folder that its caller makes whole."""
+    path = Path(path)
+    config, state, tokenizer = read_gguf(path)
+    tokenizer.check_fits(config.vocab_size, where=str(path))
+    origin = {"source": path.name, "sha256": sha256_file(path), **(lineage or {})}
+    write_model_files(folder, state, config, tokenizer=tokenizer, dtype=_narrowest(state), lineage=origin)
+
+
+def _narrowest(state: Mapping[str, Tensor]) -> torch.dtype:
+    """The smallest dtype that holds every value exactly."""
+    for dtype in (torch.bfloat16, torch.float16):
+        if all(t.dtype == dtype or torch.equal(t.to(dtype).float(), t.float()) for t in state.values()):
+            return dtype
+    return torch.float32
+
+
+def _open(path: Path) -> gguf.GGUFReader:
+    import gguf
+
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError("this is not a GGUF file", where=str(path), hint="its first four bytes must be 'GGUF'")
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OverflowError, MemoryError, TypeError) as error:
+        # The package reads past the end without noticing and fails on whatever it finds there.
+        raise DamagedError(
+            f"this GGUF file is cut short, damaged, or of a version that cannot be read ({error})",
+            where=str(path),
+            hint="fetch or copy it again",
+        ) from None
+
+
+def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> ModelConfig:
+    """The model's shape from the metadata, and from which tensors there are."""
+    architecture = str(metadata.get("general.architecture"))
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ModelError(f"the architecture '{architecture}' is not supported", where=str(path), hint=f"known: {known}")
+    values = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
+    for key in ("expert_count", "rope.scaling.attn_factor"):
+        if values.get(key):
+            raise ModelError(f"a model with {key} is not supported", where=str(path))
+    try:
+        shape = _shape(ARCHITECTURES[architecture], values, tensors)
+        config = config_from_user(shape)
+        frequencies = tensors.get("rope_freqs.weight")
+        return config if frequencies is None else _stretched(config, np.array(frequencies.data), path)
+    except KeyError as error:
+        raise DamagedError(f"the file does not say {error}", where=str(path), hint="fetch or copy it again") from None
+    except ConfigError as error:
+        raise ModelError(error.message, where=f"{path}: {error.where}", hint=error.hint) from None
+
+
+def _shape(family: str, values: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    width, heads = values["embedding_length"], values["attention.head_count"]
+    head_width = values.get("attention.key_length") or width // heads
+    shape = {
+        "family": family,
+        "layers": values["block_count"],
+        "width": width,
+        "heads": heads,
+        "kv_heads": values.get("attention.head_count_kv", heads),
+        "head_width": head_width,
+        "feedforward_width": values["feed_forward_length"],
+        "vocab_size": int(tensors["token_embd.weight"].shape[-1]),
+        "max_positions": values["context_length"],
+        "tied_head": "output.weight" not in tensors,
+    }
+    if family == "gpt2":
+        return shape | {"norm_eps": _shortest(values["attention.layer_norm_epsilon"])}
+    if values.get("rope.dimension_count", head_width) != head_width:
+        raise ModelError("rotary positions on only a part of each head are not supported", where="rope.dimension_count")
+    shape |= {
+        "norm_eps": _shortest(values["attention.layer_norm_rms_epsilon"]),
+        "rope_theta": _shortest(values.get("rope.freq_base", 10000.0)),
+        "rope_scaling": _scaling(values),
+        "qkv_bias": "blk.0.attn_q.bias" in tensors,
+        "output_bias": "blk.0.attn_output.bias" in tensors,
+        "feedforward_bias": "blk.0.ffn_up.bias" in tensors,
+    }
+    window = values.get("attention.sliding_window")
+    return shape | {"family": "mistral", "sliding_window": window} if window and family == "llama" else shape
+
+
+def _shortest(value: float) -> float:
+    """The number that was meant: 1e-05, which a float32 field gives back as 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
+def _scaling(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    kind = values.get("rope.scaling.type", "none")
+    factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 1.0))
+    if kind not in ("none", "linear"):
+        raise ModelError(f"rotary scaling '{kind}' is not supported", where="rope.scaling.type", hint="known: linear")
+    return None if kind == "none" or factor in (0.0, 1.0) else {"kind": "linear", "factor": factor}
+
+
+def _stretched(config: ModelConfig, factors: np.ndarray, path: Path) -> ModelConfig:
+    """The config whose rotary frequencies are the plain ones divided by ``factors``, as Llama 3.1's files store them."""
+    if np.all(factors == 1):
+        return config
+    scaling = {"kind": "llama3", "factor": _shortest(float(factors.max())), **_LLAMA3}
+    stretched = config_from_user(config.model_dump() | {"rope_scaling": scaling})
+    expected = rotary_frequencies(config) / torch.from_numpy(factors)
+    if not torch.allclose(rotary_frequencies(stretched), expected, rtol=1e-4):
+        raise ModelError(
+            "its rotary frequencies follow a rule that is not supported", where=f"{path}: rope_freqs.weight"
+        )
+    return stretched
+
+
+def _state(config: ModelConfig, architecture: str, tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Our weights, each from its one or several tensors in the file."""
+    import gguf
+
+    number = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
+    names = gguf.get_tensor_name_map(number, config.layers)
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in Transformer(config).named_parameters()}
+    state, used = {}, set()
+    for ours, weight in weight_map(config).items():
+        parts = []
+        for part in weight.parts:
+            stored = names.get_name(part, try_suffixes=(".weight", ".bias")) or part
+            if stored not in tensors:
+                raise DamagedError(f"the tensor '{stored}' is missing", where=str(path), hint="fetch or copy it again")
+            used.add(stored)
+            values = _values(tensors[stored], path)
+            if architecture == "llama" and (".attn_q." in stored or ".attn_k." in stored):
+                values = _deinterleaved(values, config.heads if ".attn_q." in stored else config.kv_heads)
+            parts.append(values)
+        state[ours] = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if state[ours].shape != shapes[ours]:
+            found, wanted = list(state[ours].shape), list(shapes[ours])
+            raise DamagedError(f"the tensor '{stored}' has the shape {found}, not {wanted}", where=str(path))
+    strangers = [name for name in tensors if name not in used and not any(known in name for known in _COMPUTED)]
+    if strangers:
+        raise ModelError(f"the tensor '{strangers[0]}' has no place in this {config.family} model", where=str(path))
+    return state
+
+
+def _values(tensor: Any, path: Path) -> Tensor:
+    """A tensor's values in memory of their own: half precision as it is, anything else as float32."""
+    import gguf
+
+    kind = tensor.tensor_type
+    shape = tuple(int(size) for size in reversed(tensor.shape))
+    if kind == gguf.GGMLQuantizationType.BF16:
+        return torch.from_numpy(tensor.data.copy()).view(torch.bfloat16).reshape(shape)
+    if kind == gguf.GGMLQuantizationType.F16:
+        return torch.from_numpy(tensor.data.copy()).reshape(shape)
+    try:
+        values = gguf.dequantize(tensor.data, kind)
+    except NotImplementedError:
+        message = f"the tensor '{tensor.name}' is stored as {kind.name}, which cannot be read"
+        raise ModelError(message, where=str(path), hint="use a file with another quantization") from None
+    return torch.from_numpy(np.array(values, dtype=np.float32)).reshape(shape)
+
+
+def _deinterleaved(values: Tensor, heads: int) -> Tensor:
+    """Undoes llama.cpp's order of a head's rows, pairs side by side, for ours, halves one after the other.
+
+    values: [heads * head_width, ...], a weight or a bias.
+    """
+    # [heads, head_width / 2, 2, ...] -> [heads, 2, head_width / 2, ...]
+    pairs = values.unflatten(0, (heads, -1, 2))
+    return pairs.transpose(1, 2).flatten(0, 2).contiguous()

@@ -1,0 +1,192 @@
+"""TrainConfig: every setting of a training run, each with a description and a default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..config import Config, merge, read_yaml, validate
+from ..model.adapters import LoraConfig
+
+Paths = list[str]
+
+
+class MixEntry(Config):
+    """One source of a mixture."""
+
+    dataset: str
+    """A dataset folder or a plain file, as data.train takes."""
+    weight: float = 1.0
+    """Its share of the trained tokens, relative to the other entries'."""
+    epochs: float | None = None
+    """At most this many passes over it."""
+
+
+class DataConfig(Config):
+    """What is read, and how it is cut."""
+
+    train: Paths = Field(default_factory=list)
+    """Dataset folders or files to train on: text, Markdown, JSON Lines or CSV."""
+    validation: Paths = Field(default_factory=list)
+    """The same for validation; none means no validation."""
+    mix: list[MixEntry] = Field(default_factory=list)
+    """Weighted sources in place of data.train."""
+    length: int | None = None
+    """The longest document in tokens; none is what the model and batch_tokens allow."""
+    too_long: Literal["refuse", "drop"] = "refuse"
+    """What to do with a conversation longer than that; a text is always split, with no token lost."""
+
+    @field_validator("train", "validation", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _sound(self) -> DataConfig:
+        if self.train and self.mix:
+            raise ValueError("give data.train or data.mix, not both")
+        if self.length is not None and self.length < 2:
+            raise ValueError("length must be at least 2: one token to read and one to predict")
+        return self
+
+
+class ObjectiveConfig(Config):
+    """What the model learns to do."""
+
+    kind: Literal["causal", "chat"] = "causal"
+    """causal: predict every next token of a text. chat: predict the answers of a conversation."""
+
+
+class OptimizerConfig(Config):
+    """How gradients become updates."""
+
+    kind: Literal["adamw"] = "adamw"
+    """AdamW (Loshchilov and Hutter 2019), fused."""
+    lr: float = Field(default=3e-4, gt=0)
+    """The highest learning rate."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Decoupled decay of matrices; biases, norms and adapters have none."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the first and second moments."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the root of the second moment."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """The largest norm of the whole gradient; none is no limit."""
+
+
+class ScheduleConfig(Config):
+    """How the learning rate moves."""
+
+    kind: Literal["cosine", "wsd", "constant"] = "cosine"
+    """cosine: down along half a wave. wsd: warm up, stay, then decay (Hu et al. 2024). constant: stay."""
+    warmup: float = Field(default=0.03, ge=0)
+    """Steps of linear rise from 0; below 1, a share of all steps."""
+    decay: float = Field(default=0.2, ge=0, le=1)
+    """wsd: the share of all steps spent in the last decay."""
+    floor: float = Field(default=0.1, ge=0, le=1)
+    """Where the decay ends, as a share of the highest rate."""
+
+
+class ValidateConfig(Config):
+    """When the held-out loss is measured."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Steps between validations; none is ten times in the run."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many validations without a better loss; none is never."""
+    tokens: int | None = Field(default=None, ge=1)
+    """At most about this many tokens a validation, always the same ones; none is all of them."""
+
+
+class CheckpointConfig(Config):
+    """When the run is saved."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints; none is ten times in the run."""
+    keep: int = Field(default=2, ge=1)
+    """How many to keep; the best by validation is kept besides."""
+
+
+class TrainConfig(Config):
+    """One training run."""
+
+    out: str = "runs/model"
+    """The run's folder; the same command on the same folder resumes."""
+    seed: int = Field(default=0, ge=0)
+    """Decides the initial weights, the order of the data and dropout."""
+    base: str | None = None
+    """The model to start from: a folder, hf:ORG/NAME, a .gguf file or a name from 'ownlm models'."""
+    model: dict[str, Any] | None = None
+    """The shape of a new model: family, layers, width, heads, kv_heads, vocab_size, max_positions, ..."""
+    tokenizer: str | None = None
+    """A tokenizer's folder or a model's name; none is the base's own."""
+    adapter: LoraConfig | None = None
+    """Train a small adapter beside the frozen base, merged into the result."""
+    data: DataConfig = DataConfig()
+    """What is read."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What the model learns to do."""
+    batch_tokens: int = Field(default=8192, ge=2)
+    """Tokens of one update, over all workers, at most."""
+    micro_batch_tokens: int | Literal["auto"] = "auto"
+    """Tokens in memory at once; it changes memory and speed, never the result beyond rounding."""
+    steps: int | None = Field(default=None, ge=1)
+    """Updates to make; give steps or epochs."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the data; give steps or epochs, none is one pass."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How gradients become updates."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on what each block adds to the stream."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What matrix products compute in; trained weights and their updates are always float32."""
+    compile: bool | Literal["auto"] = "auto"
+    """Compile the feedforward networks and norms (needs a C++ compiler); auto does so on CUDA."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+    """When the held-out loss is measured."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When the run is saved."""
+    track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
+    """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> TrainConfig:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        if (self.base is None) == (self.model is None):
+            raise ValueError("give base (a model to start from) or model (the shape of a new one)")
+        if self.model is not None and self.tokenizer is None:
+            raise ValueError("a new model needs a tokenizer: make one with 'ownlm tokenizer train'")
+        if self.model is not None and self.adapter is not None:
+            raise ValueError("an adapter needs a base: random weights are trained whole")
+        if not self.data.train and not self.data.mix:
+            raise ValueError("data.train is missing: name the files or the dataset folder to train on")
+        return self
+
+
+# What may differ between the command that began a run and the one that resumes it: none of it changes the past.
+MAY_CHANGE = ("steps", "epochs", "checkpoint", "validate", "track", "device")
+
+
+def read_train_config(source: str | Path | dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """A config from a YAML file or a mapping, with dotted overrides on top.
+
+    Relative paths stand as they are: they are relative to where the command runs.
+
+    Raises:
+        ConfigError: names the wrong key and the nearest known one.
+    """
+    values = source if isinstance(source, dict) else read_yaml(Path(source))
+    name = None if isinstance(source, dict) else str(source)
+    return validate(TrainConfig, merge(values, overrides or {}), source=name)
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """Every value of a config, as YAML takes it."""
+    return config.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,235 @@
+"""The one loop: Batch -> loss -> gradient -> update -> checkpoint, the same for every objective.
+
+A step is a pure function of the weights, the optimizer's state, the seed and the step's number: its data comes from
+``loader(step)``, its dropout from a generator seeded with (seed, step), its learning rate from the schedule. That is
+what makes a resumed run the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import Interrupted, OwnlmError
+from ..files import storage_errors
+from ..model.transformer import Transformer
+from ..progress import Progress
+from ..tokens.batch import Batch
+from ..tokens.loader import Loader
+from . import checkpoint
+from .checkpoint import Saved, TrainingState
+from .config import TrainConfig
+from .data import TrainingData
+from .ledger import Ledger
+from .optimizer import clip_gradients, set_rate
+from .schedule import rate
+from .signals import Signals
+
+
+class Loop:
+    """One run's steps, from where ``state`` stands to the end.
+
+    Args:
+        config: the run's settings.
+        run: the run's folder.
+        saved: model, optimizer and what else a checkpoint is made of.
+        data: what is trained and validated on.
+        ledger: the counts so far.
+        state: where the run stands.
+        steps: updates in the whole run.
+        micro_batch_tokens: tokens in memory at once.
+        say: tells the user something.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run: Path,
+        saved: Saved,
+        data: TrainingData,
+        ledger: Ledger,
+        state: TrainingState,
+        steps: int,
+        micro_batch_tokens: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.run, self.saved, self.data = config, run, saved, data
+        self.loader, self.validation, self.ledger, self.state = data.loader, data.validation, ledger, state
+        self.steps, self.micro_batch_tokens, self.say = steps, micro_batch_tokens, say
+        self.model: Transformer = saved.model
+        self.device = saved.model.device
+        tenth = max(1, -(-steps // 10))
+        self.validate_every = config.validate_.every or tenth
+        self.checkpoint_every = config.checkpoint.every or tenth
+        self.metrics = run / "metrics.jsonl"
+        self._tracker = _tensorboard(config, run)
+
+    def train(self) -> None:
+        """Runs to the last step, to early stopping, or to a signal.
+
+        Raises:
+            Interrupted: a signal came; the run is saved and resumes with the same command.
+            OwnlmError: the loss is no number any more.
+        """
+        checkpoint.metrics_tail(self.metrics, self.state.metrics_bytes)
+        if self.state.step == 0 and self.validation is not None:
+            self._validate()
+        title = "Training"
+        with Signals() as signals, Progress(title, self.steps, unit="steps", start=self.state.step) as progress:
+            while self.state.step < self.steps and self.state.stopped is None:
+                loss = self._step()
+                progress.update(self.state.step, note=f"loss {loss:.3f}")
+                improved = self._validate() if self._validates_now() else False
+                last = self.state.step == self.steps or self.state.stopped is not None
+                if improved or last or signals.received or self.state.step % self.checkpoint_every == 0:
+                    self._save()
+                if signals.received and not last:
+                    raise _stopped_by(signals.received, self.state.step, self.steps)
+        if self._tracker is not None:
+            self._tracker.close()
+
+    def _step(self) -> float:
+        """One update; returns the mean loss of its trained tokens, in nats."""
+        began, state, config = time.perf_counter(), self.state, self.config
+        step = state.step
+        batches = self.loader.micro_batches(step, self.micro_batch_tokens)
+        trained = sum(batch.trained_tokens for batch in batches)
+        if not trained:
+            raise OwnlmError(f"step {step + 1} has no token to train on", hint="check the data with 'ownlm data show'")
+        if config.dropout:
+            # A generator of its own for every step, so that a resumed run draws what it would have drawn.
+            torch.manual_seed((config.seed << 32) + step)
+        self.model.train()
+        total = torch.zeros((), device=self.device)
+        for batch in batches:
+            batch = batch.to(self.device)
+            loss, _ = self._loss(batch, 1.0 / trained)
+            loss.backward()
+            total += loss.detach()
+        lr = config.optimizer.lr * rate(config.schedule, step, self.steps)
+        set_rate(self.saved.optimizer, lr)
+        norm = clip_gradients([p for _, p in self.saved.named], config.optimizer.clip)
+        loss_value, norm_value = total.item(), norm.item()
+        self._check_finite(loss_value, norm_value, step)
+        self.saved.optimizer.step()
+        self.saved.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(batch) for batch in batches)
+        self.data.count(self.ledger, batches)
+        state.step += 1
+        state.tokens += tokens
+        state.trained_tokens += trained
+        seconds = time.perf_counter() - began
+        state.seconds += seconds
+        self._write(
+            step=state.step,
+            loss=loss_value,
+            lr=lr,
+            grad_norm=norm_value,
+            tokens=state.tokens,
+            trained_tokens=state.trained_tokens,
+            tokens_per_second=round(tokens / seconds, 1),
+        )
+        return loss_value
+
+    def _loss(self, batch: Batch, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The batch's part of the mean over all trained tokens of the step."""
+        weights = batch.weights * share
+        return self.model.loss(batch.tokens, batch.positions, batch.document_starts, batch.targets, weights)
+
+    def _check_finite(self, loss: float, norm: float, step: int) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        raise OwnlmError(
+            f"the {what} of step {step + 1} is not a finite number; the update was not made",
+            where=str(self.run),
+            hint="lower optimizer.lr or lengthen schedule.warmup, and resume from the last checkpoint",
+        )
+
+    def _validates_now(self) -> bool:
+        if self.validation is None:
+            return False
+        return self.state.step % self.validate_every == 0 or self.state.step == self.steps
+
+    def _validate(self) -> bool:
+        """Measures the held-out loss; returns whether it is the best so far."""
+        assert self.validation is not None
+        loss = held_out_loss(self.model, self.validation, self.micro_batch_tokens, self.config.validate_.tokens)
+        state = self.state
+        self._write(step=state.step, val_loss=loss)
+        self.say(f"step {state.step}: held-out loss {loss:.4f}")
+        improved = state.best_loss is None or loss < state.best_loss
+        if improved:
+            state.best_loss, state.best_step, state.since_best = loss, state.step, 0
+        else:
+            state.since_best += 1
+        patience = self.config.validate_.patience
+        if patience is not None and state.since_best >= patience:
+            state.stopped = f"no better held-out loss for {patience} validations"
+            self.say(f"stopping early at step {state.step}: {state.stopped}")
+        return improved and state.step > 0
+
+    def _save(self) -> None:
+        self.ledger.check()
+        self.state.ledger = self.ledger.as_json()
+        self.state.metrics_bytes = self.metrics.stat().st_size if self.metrics.is_file() else 0
+        checkpoint.write_checkpoint(self.run, self.saved, self.state)
+        checkpoint.forget_old(self.run, self.config.checkpoint.keep, self.state.best_step)
+
+    def _write(self, **values: Any) -> None:
+        with storage_errors(self.metrics), self.metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+        if self._tracker is not None:
+            for key, value in values.items():
+                if key != "step":
+                    self._tracker.add_scalar(key, value, values["step"])
+
+
+@torch.no_grad()
+def held_out_loss(model: Transformer, data: Loader, micro_batch_tokens: int, limit: int | None = None) -> float:
+    """The mean loss in nats over the trained tokens of ``data``, in its own order; at most about ``limit`` tokens."""
+    model.eval()
+    total, trained, read = 0.0, 0, 0
+    for batch in validation_batches(data, micro_batch_tokens):
+        batch = batch.to(model.device)
+        loss, count = model.loss(batch.tokens, batch.positions, batch.document_starts, batch.targets, batch.weights)
+        total += loss.item()
+        trained += int(count)
+        read += len(batch)
+        if limit is not None and read >= limit:
+            break
+    if not trained:
+        raise OwnlmError("the validation data has no token to measure", hint="check the data with 'ownlm data show'")
+    return total / trained
+
+
+def validation_batches(data: Loader, micro_batch_tokens: int) -> Iterator[Batch]:
+    """One pass over the data, always in the same order."""
+    for step in range(data.steps_in_epoch(0)):
+        yield from data.micro_batches(step, micro_batch_tokens)
+
+
+def _stopped_by(signal_name: str, step: int, steps: int) -> BaseException:
+    """SIGTERM is how a scheduler asks for the machine: saved, the run ends well. Ctrl-C is the user's."""
+    if signal_name == "SIGTERM":
+        return SystemExit(0)
+    return Interrupted(f"stopped at step {step} of {steps}; all of it is saved", hint="the same command goes on")
+
+
+def _tensorboard(config: TrainConfig, run: Path) -> Any:
+    if "tensorboard" not in config.track:
+        return None
+    with suppress(ImportError):
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(run / "tensorboard"))
+    from ..errors import MissingExtra
+
+    raise MissingExtra("track: [tensorboard]", "track")
