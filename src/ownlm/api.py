@@ -9,15 +9,19 @@ from typing import Any
 import torch
 
 from .config import merge
+from .data.read import read_texts
 from .devices import choose_device, choose_dtype
 from .engine.engine import Engine
 from .engine.requests import SamplingOptions
 from .errors import UserError, nearest
+from .files import new_folder
 from .model.checkpoint import load_model_folder
 from .model.registry import find_model
 from .model.transformer import Transformer
 from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.tokenizer import Tokenizer
+from .tokens.train_bpe import Kind
+from .tokens.train_bpe import train_tokenizer as train_tokenizer_on
 from .train.config import read_train_config
 from .train.run import Run, run_training
 
@@ -39,9 +43,10 @@ def load_model(name: str | Path, dtype: str = "auto", device: str = "auto") -> T
         raise UserError(f"unknown dtype '{dtype}'", where="dtype", hint=nearest(dtype, ["auto", *DTYPES]))
     place = choose_device(device)
     wanted = choose_dtype("auto", place) if dtype == "auto" else DTYPES[dtype]
-    model = load_model_folder(find_model(str(name)), dtype=wanted, device=place)
+    folder = find_model(str(name))
+    model = load_model_folder(folder, dtype=wanted, device=place)
     model.compute_dtype = wanted
-    model.source = str(name)
+    model.source = folder
     return model
 
 
@@ -50,7 +55,43 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     return load_tokenizer_folder(find_model(str(name)))
 
 
+def train_tokenizer(inputs: Sequence[str | Path], vocab_size: int, out: str | Path, kind: Kind = "bpe") -> Tokenizer:
+    """Trains a tokenizer on files or folders of text and saves it as a folder.
+
+    Raises:
+        DataError: a file is missing or is no text.
+        UserError: the vocabulary is too small.
+    """
+    tokenizer = train_tokenizer_on(read_texts(inputs), vocab_size, kind)
+    with new_folder(Path(out)) as folder:
+        tokenizer.save(folder)
+    return tokenizer
+
+
 def train(config: str | Path | dict[str, Any], **overrides: Any) -> Run:
     """Trains by a config file or mapping; overrides are dotted keys: ``train("c.yaml", **{"optimizer.lr": 3e-4})``."""
     values = merge(config, overrides) if isinstance(config, dict) else config
     return run_training(read_train_config(values, {} if isinstance(config, dict) else overrides))
+
+
+def generate(
+    model: Transformer, prompts: Sequence[str], *, tokenizer: Tokenizer | None = None, **options: Any
+) -> list[str]:
+    """The texts that continue the prompts, in their order, ``n`` to each.
+
+    Args:
+        model: as ``load_model`` gives it.
+        prompts: plain texts.
+        tokenizer: None is the model's own.
+        options: SamplingOptions: max_tokens, temperature (0 is greedy), top_k, top_p, min_p, seed, stop, n, ...
+
+    Raises:
+        UserError: an empty or over-long prompt, a wrong option, or a model that was not loaded from a folder and comes
+            without a tokenizer.
+    """
+    if tokenizer is None:
+        if model.source is None:
+            raise UserError("this model has no folder to take a tokenizer from", hint="pass tokenizer=")
+        tokenizer = load_tokenizer_folder(model.source)
+    answers = Engine(model, tokenizer).generate(list(prompts), SamplingOptions(**options))
+    return [answer.text for answer in answers]

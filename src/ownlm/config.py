@@ -53,6 +53,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _parse_value(value: str) -> Any:
+    if value.lower() == "none":
+        return None
     try:
         # YAML 1.1 reads 3e-4 as text; a user who types it means a number.
         return float(value) if any(c in value for c in ".eE") else int(value)
@@ -76,6 +78,19 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
             place = place[parent]
         place[last] = value
     return result
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested values as (dotted key, value) rows, in order; the opposite of ``merge``."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows.extend(flatten(value, f"{prefix}{key}."))
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            rows.extend(flatten({str(number): item for number, item in enumerate(value)}, f"{prefix}{key}."))
+        else:
+            rows.append((f"{prefix}{key}", value))
+    return rows
 
 
 def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = None) -> C:
@@ -126,17 +141,18 @@ def _keys_at(kind: type[BaseModel], location: Sequence[str]) -> set[str]:
     """Every known key at a dotted place, following unions and lists of models."""
     models: list[type[BaseModel]] = [kind]
     for part in location:
-        inner = [m for model in models if part in model.model_fields for m in _models_of(model.model_fields[part].annotation)]
+        fields = [f for model in models for name, f in model.model_fields.items() if part == (f.alias or name)]
+        inner = [model for field in fields for model in _models_of(field.annotation)]
         # A union's or a list's own steps ("0", "LoraConfig") name no field: stay where we are.
         models = inner or models
-    return {name for model in models for name in model.model_fields}
+    return {field.alias or name for model in models for name, field in model.model_fields.items()}
 
 
 def describe(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Every field as (dotted key, type, default, description), in order."""
     rows = []
     for name, field in kind.model_fields.items():
-        key = f"{prefix}{name}"
+        key = f"{prefix}{field.alias or name}"
         default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
         inner = _models_of(field.annotation)
         rows.append((key, _type_name(field.annotation), "" if inner else default, field.description or ""))
@@ -146,7 +162,11 @@ def describe(kind: type[BaseModel], prefix: str = "") -> list[tuple[str, str, st
 
 
 def _shown(value: Any) -> str:
-    return {None: "none", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(item) for item in value) or "empty"
+    return str(value)
 
 
 def _type_name(annotation: Any) -> str:

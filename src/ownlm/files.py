@@ -38,6 +38,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         hints = {
             errno.ENOSPC: "free some space and run the same command again; nothing that was saved before is lost",
+            errno.EFBIG: "the file is larger than this disk or your limits (ulimit -f) allow",
             errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
             errno.EACCES: "choose a folder you may write to",
             errno.EROFS: "choose a folder on a writable disk",
@@ -157,14 +158,14 @@ def new_folder(path: Path, *, checksums: bool = True) -> Iterator[Path]:
             for file in files:
                 _sync_file(file)
             _sync_folder(partial)
-            _replace_folder(partial, path)
+            replace_folder(partial, path)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync_folder(path.parent)
 
 
-def _replace_folder(new: Path, path: Path) -> None:
+def replace_folder(new: Path, path: Path) -> None:
     """Renames ``new`` to ``path``; a folder cannot be renamed over another, so the old one steps aside first."""
     if not path.exists():
         new.rename(path)

@@ -50,7 +50,13 @@ class LoraLinear(nn.Module):
 
     def __init__(self, base: Linear, segments: Sequence[int], adapted: Sequence[int], rank: int, scale: float) -> None:
         super().__init__()
-        self.base, self.segments_split, self.adapted, self.rank, self.scale = base, tuple(segments), tuple(adapted), rank, scale
+        self.base, self.segments_split, self.adapted, self.rank, self.scale = (
+            base,
+            tuple(segments),
+            tuple(adapted),
+            rank,
+            scale,
+        )
         device = base.weight.device
         self.a = nn.Parameter(torch.zeros(len(self.adapted) * rank, base.inputs, device=device))
         self.b = nn.Parameter(torch.zeros(sum(segments[i] for i in self.adapted), rank, device=device))
@@ -89,10 +95,14 @@ def attach(model: Transformer, lora: LoraConfig, seed: int) -> None:
     """Freezes the model and puts adapters beside its projections; A is random, B is zero, so nothing changes yet.
 
     Raises:
-        ConfigError: a target that the model does not have, or a rank below 1.
+        ConfigError: a target that the model does not have, no target at all, a rank below 1, or an alpha not above 0.
     """
     if lora.rank < 1:
         raise ConfigError("the rank must be at least 1", where="adapter.rank")
+    if lora.scale <= 0:
+        raise ConfigError("alpha must be above 0", where="adapter.alpha")
+    if not lora.targets:
+        raise ConfigError("no projection is named, so nothing would be trained", where="adapter.targets")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     chosen = _targets(model.config, lora.targets)
@@ -167,11 +177,12 @@ def peft_state(model: Transformer, lora: LoraConfig, base: str) -> tuple[dict[st
         sizes = [layer.segments_split[i] for i in layer.adapted]
         for index, a, b in zip(layer.adapted, layer.a.split(lora.rank), layer.b.split(sizes), strict=True):
             part = weight.parts[index].removesuffix(".weight")
-            modules.add(part.rsplit(".", 1)[1])
+            modules.add(part)
             tensors[f"base_model.model.{part}.lora_A.weight"] = a.detach().contiguous()
             tensors[f"base_model.model.{part}.lora_B.weight"] = b.detach().contiguous()
     if not tensors:
         raise ModelError("the model has no adapter to save")
+    everything = {part.removesuffix(".weight") for weight in maps.values() for part in weight.parts}
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -179,12 +190,19 @@ def peft_state(model: Transformer, lora: LoraConfig, base: str) -> tuple[dict[st
         "r": lora.rank,
         "lora_alpha": lora.scale * lora.rank,
         "lora_dropout": 0.0,
-        "target_modules": sorted(modules),
+        "target_modules": _module_names(modules, everything - modules),
         "fan_in_fan_out": transposed,
         "bias": "none",
         "inference_mode": True,
     }
     return tensors, config
+
+
+def _module_names(adapted: set[str], others: set[str]) -> list[str]:
+    """What PEFT calls the adapted modules: their last name, or the last two where another module has the same one."""
+    taken = {name.rsplit(".", 1)[-1] for name in others}
+    names = (name.rsplit(".", 2) for name in adapted)
+    return sorted({last if last not in taken else f"{parent}.{last}" for _, parent, last in names})
 
 
 def load_peft_state(model: Transformer, lora: LoraConfig, tensors: Mapping[str, Tensor], where: str) -> None:
@@ -200,6 +218,7 @@ def load_peft_state(model: Transformer, lora: LoraConfig, tensors: Mapping[str, 
         if tensor.shape != tensors[name].shape:
             found, wanted = list(tensors[name].shape), list(tensor.shape)
             raise ModelError(f"'{name}' has the shape {found}, the model needs {wanted}", where=where)
-        with torch.no_grad():
+    with torch.no_grad():
+        for name, tensor in expected.items():
             # peft_state gives views of the parameters themselves (or of their rows).
             tensor.copy_(tensors[name])

@@ -7,6 +7,7 @@ So the model itself knows nothing of packing, caches or batches.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -105,7 +106,7 @@ class Packed:
 def _runs_of_equal_length(starts: Sequence[int]) -> list[tuple[int, int, int]]:
     """Neighbouring documents of equal length, as (first token, documents, length)."""
     runs: list[tuple[int, int, int]] = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         if runs and runs[-1][2] == end - start:
             first, documents, length = runs[-1]
             runs[-1] = (first, documents + 1, length)

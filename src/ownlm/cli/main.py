@@ -1,0 +1,218 @@
+"""The command ``ownlm``: finds the command's function, lets typer parse its arguments, prints what it hands back.
+
+Commands are named in one table and loaded when they are called, so that ``ownlm --help`` stays instant. Everywhere in
+the line, ``--json`` asks for one JSON object on stdout and ``--debug`` for tracebacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import __version__
+from ..errors import OwnlmError, UserError, nearest
+from .answer import Answer, columns
+
+
+class Command(NamedTuple):
+    """Where a command's function stands, as module and name, and what it does in a few words."""
+
+    module: str
+    function: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "quickstart": Command("quickstart", "quickstart", "From nothing to a fine-tuned model that answers, with a report"),
+    "models": Command("models", "models", "The base models that can be fetched, and those already here"),
+    "pull": Command("models", "pull", "Fetch a base model"),
+    "train": Command("train", "train", "Train or fine-tune by a config; the same command again resumes"),
+    "generate": Command("generate", "generate", "Continue a prompt"),
+    "chat": Command("chat", "chat", "Talk with a model in the terminal"),
+    "tokenizer train": Command("tokenizer", "train", "Train a byte-level BPE tokenizer on your text"),
+    "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),
+    "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
+    "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
+    "doctor": Command("doctor", "doctor", "What this machine has, and what each command would use"),
+}
+GROUPS: Mapping[str, str] = {
+    "tokenizer": "Train and try tokenizers",
+    "data": "Look at training data",
+}
+GLOBAL_OPTIONS = (
+    ("--json", "print one JSON object to stdout"),
+    ("--debug", "show the traceback of an error"),
+    ("--version", "print the version"),
+    ("-h, --help", "show this, or a command's arguments"),
+)
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code: 0 done, 1 failed, 2 wrong input, 3 a gate's no, 130 Ctrl-C."""
+    words, as_json, debug = split_global(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            answer = _run(words, as_json)
+        except BrokenPipeError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            problem = as_error(error)
+            _print_error(problem, as_json)
+            return problem.exit_code
+        _print_answer(answer, as_json)
+    except BrokenPipeError:
+        # The reader went away, as `head` does; nothing is wrong, and Python must not complain when it exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def split_global(arguments: Sequence[str]) -> tuple[list[str], bool, bool]:
+    """The arguments without ``--json`` and ``--debug``, and whether each was there; what follows ``--`` is left alone."""
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    words = [word for word in arguments[:end] if word not in ("--json", "--debug")]
+    return words + list(arguments[end:]), "--json" in arguments[:end], "--debug" in arguments[:end]
+
+
+def as_error(error: BaseException) -> OwnlmError:
+    """Any exception as an error that says what is wrong; our own mistakes ask for ``--debug``."""
+    if isinstance(error, OwnlmError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        from ..errors import Interrupted
+
+        return Interrupted("interrupted")
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        hint = "use a smaller micro_batch_tokens, a shorter data.length, or a smaller model"
+        return OwnlmError("there is not enough memory", hint=hint)
+    text = " ".join(str(error).split())
+    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    problem = OwnlmError(
+        f"something unexpected went wrong: {named}", hint="run the same command with --debug for details"
+    )
+    problem.type = "unexpected"
+    return problem
+
+
+def _run(words: Sequence[str], as_json: bool) -> Answer:
+    if not words or words[0] in ("-h", "--help", "help"):
+        return Answer({"commands": {name: command.help for name, command in COMMANDS.items()}}, output=help_text())
+    if words[0] == "--version":
+        return Answer({"version": __version__}, output=f"ownlm {__version__}")
+    if words[0] in GROUPS and (len(words) == 1 or words[1] in ("-h", "--help")):
+        inside = {name: command.help for name, command in COMMANDS.items() if name.startswith(f"{words[0]} ")}
+        return Answer({"commands": inside}, output=help_text(words[0]))
+    name = find_command(words)
+    return _call(name, words[len(name.split()) :], as_json)
+
+
+def find_command(words: Sequence[str]) -> str:
+    """The command that the line begins with.
+
+    Raises:
+        UserError: there is none, with the nearest one.
+    """
+    for length in (2, 1):
+        if (name := " ".join(words[:length])) in COMMANDS:
+            return name
+    if words[0].startswith("-"):
+        options = [option.split(", ")[-1] for option, _ in GLOBAL_OPTIONS]
+        raise UserError(f"unknown option '{words[0]}'", where="ownlm", hint=nearest(words[0], options))
+    if words[0] in GROUPS:
+        known = [name.split()[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
+        raise UserError(f"unknown command '{words[1]}'", where=f"ownlm {words[0]}", hint=nearest(words[1], known))
+    known = sorted({name.split()[0] for name in COMMANDS})
+    raise UserError(f"unknown command '{words[0]}'", where="ownlm", hint=nearest(words[0], known))
+
+
+def help_text(group: str = "") -> str:
+    """The list of commands: all, or those of a group."""
+    chosen = {name: command.help for name, command in COMMANDS.items() if name.startswith(group)}
+    about = GROUPS.get(group, "Build, fine-tune and use a language model that you own")
+    lines = [f"ownlm {group}".rstrip() + f": {about[0].lower()}{about[1:]}", ""]
+    lines += [f"Usage: ownlm {group + ' ' if group else ''}COMMAND [ARGUMENTS] [--json] [--debug]", "", "Commands:"]
+    lines += [columns([[name, text] for name, text in chosen.items()]), "", "Options:"]
+    lines += [columns([list(option) for option in GLOBAL_OPTIONS])]
+    if not group:
+        lines += ["", "Begin with: ownlm quickstart"]
+    return "\n".join(lines)
+
+
+def _call(name: str, arguments: Sequence[str], as_json: bool) -> Answer:
+    """Lets typer parse the arguments and call the command's function; its return value comes back."""
+    import typer
+
+    from .usage import usage_error
+
+    command = COMMANDS[name]
+    function: Callable[..., Answer] = getattr(
+        importlib.import_module(f".{command.module}", __package__), command.function
+    )
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    # Under --json stdout belongs to the one object: whatever a library prints goes to stderr, and help is captured.
+    captured = io.StringIO()
+    wants_help = any(word in ("-h", "--help") for word in arguments)
+    target = captured if wants_help else sys.stderr
+    with contextlib.redirect_stdout(target) if as_json else contextlib.nullcontext():
+        try:
+            result: Any = app(list(arguments), prog_name=f"ownlm {name}", standalone_mode=False)
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            # Typer's usage errors have no public base class; what they share is how they are shown.
+            if hasattr(error, "format_message"):
+                raise usage_error(error, f"ownlm {name}") from None
+            raise
+    if result == INTERRUPTED:
+        raise KeyboardInterrupt
+    if isinstance(result, Answer):
+        return result
+    return Answer({"help": captured.getvalue()})
+
+
+def _print_answer(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plain(answer.data), allow_nan=False), flush=True)
+        return
+    if answer.output:
+        print(answer.output, flush=True)
+    if answer.text:
+        print(answer.text, file=sys.stderr, flush=True)
+
+
+def _print_error(error: OwnlmError, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(error.as_json()), flush=True)
+        return
+    colored = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    red, dim, reset = ("\033[1;31m", "\033[2m", "\033[0m") if colored else ("", "", "")
+    lines = [f"{red}error:{reset} {error.message}"]
+    lines += [
+        f"{dim}{name:>6}{reset} {value}" for name, value in (("where:", error.where), ("hint:", error.hint)) if value
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: paths as text, and numbers that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,66 @@
+"""``ownlm train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UserError
+from .answer import Answer, columns
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="The run's settings, in YAML.", metavar="CONFIG.yaml")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings that differ, such as optimizer.lr=3e-4.", metavar="KEY=VALUE"),
+    ] = None,
+    help_config: Annotated[bool, typer.Option("--help-config", help="Show every setting, and leave.")] = False,
+) -> Answer:
+    """Train or fine-tune by a config file; the same command again resumes where it stopped.
+
+    The run's folder gets the model, its metrics, the ledger of every token, and a report to look at.
+    """
+    if help_config:
+        return describe_config()
+    if config is None:
+        raise UserError("a config file is missing", where="ownlm train", hint="write: ownlm train CONFIG.yaml")
+    if "=" in str(config) and not config.exists():
+        hint = "name the config file first: ownlm train CONFIG.yaml key.sub=value"
+        raise UserError(f"'{config}' is an override, not a config file", where="ownlm train", hint=hint)
+    from .. import api
+    from ..config import parse_override
+
+    run = api.train(config, **dict(parse_override(text) for text in overrides or []))
+    return Answer(run.summary, summary(run.summary))
+
+
+def summary(result: dict) -> str:
+    """The run in a few lines."""
+    from ..units import format_bytes, format_number
+
+    loss = [f"loss {result['loss']:.3f}"] if result.get("loss") is not None else []
+    loss += [f"held-out loss {result['val_loss']:.3f}"] if result.get("val_loss") is not None else []
+    rows = [["steps", f"{result['steps']:,}"], ["tokens", f"{result['tokens']:,}"], ["loss", ", ".join(loss)]]
+    if result.get("tokens_per_second"):
+        rows.append(["speed", f"{format_number(result['tokens_per_second'])} tokens/s"])
+    if result.get("peak_memory_bytes"):
+        rows.append(["memory", format_bytes(result["peak_memory_bytes"])])
+    rows += [["model", str(result["model"])], ["report", str(Path(result["run"]) / "report.html")]]
+    return columns(rows, indent="")
+
+
+def describe_config() -> Answer:
+    """Every setting with its type, default and meaning."""
+    from ..config import describe
+    from ..train.config import TrainConfig
+
+    fields = describe(TrainConfig)
+    lines = []
+    for key, kind, default, description in fields:
+        lines.append(f"{key}  ({kind})" + (f" = {default}" if default else ""))
+        lines.append(f"    {description}")
+    names = ("key", "type", "default", "description")
+    return Answer({"fields": [dict(zip(names, field, strict=True)) for field in fields]}, output="\n".join(lines))

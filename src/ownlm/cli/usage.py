@@ -1,0 +1,24 @@
+"""Typer's complaints about a command line, as our errors: one sentence, the command, the nearest name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UserError, nearest
+
+
+def usage_error(error: Any, command: str) -> UserError:
+    """A wrong option, a missing argument or a value of the wrong kind, as an error of the user's input.
+
+    Args:
+        error: the exception that typer raised.
+        command: the command's full name.
+    """
+    hint = f"see {command} --help"
+    if option := getattr(error, "option_name", None):
+        known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("-")]
+        if option not in known:
+            hint = nearest(option, [*known, "--json", "--debug"])
+            return UserError(f"unknown option '{option}'", where=command, hint=hint)
+    message = " ".join(str(error.format_message()).split()).rstrip(".")
+    return UserError(message[:1].lower() + message[1:], where=command, hint=hint)

@@ -1,0 +1,186 @@
+"""What is asked of the engine, the life of each answer, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from ..config import Config, validate
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+class _SamplingFields(Config):
+    max_tokens: int = Field(256, ge=1)
+    """The most tokens an answer has; one that reaches the end of the model's context ends there."""
+    temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+    """Divides the logits: below 1 is more certain, above 1 more varied, and 0 always takes the likeliest token."""
+    top_k: int = Field(0, ge=0)
+    """Only the k likeliest tokens may be drawn; 0 is no limit."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Only the fewest likeliest tokens whose probabilities reach this sum may be drawn (Holtzman et al. 2020)."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Only tokens at least this fraction as likely as the likeliest may be drawn (Nguyen et al. 2024)."""
+    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Above 1 makes tokens of the prompt and of the answer so far less likely (Keskar et al. 2019)."""
+    seed: int | None = None
+    """Makes drawn answers repeatable: the same seed, prompt and options give the same answers. None draws a seed."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer; it holds what stands before the first of them."""
+    n: int = Field(1, ge=1, le=128)
+    """Answers to each prompt."""
+    ignore_eos: bool = False
+    """Whether to go on past the tokens that end an answer, as a measurement of speed does."""
+    logprobs: int | None = Field(None, ge=0, le=20)
+    """If set, each token comes with its log-probability and this many likeliest tokens with theirs."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("a stop text must not be empty")
+        return value
+
+
+class SamplingOptions(_SamplingFields):
+    """How an answer is drawn; frozen.
+
+    Raises:
+        ConfigError: a value out of its range, or an unknown name (with the nearest one).
+    """
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**dict(validate(_SamplingFields, values)))
+
+
+class State(Enum):
+    """Where an answer is in its life."""
+
+    QUEUED = "queued"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    FINISHED = "finished"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+# A prompt that the first token already ends goes from prefill to finished.
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.PREFILL, State.ABORTED, State.FAILED}),
+    State.PREFILL: frozenset({State.DECODE, State.FINISHED, State.ABORTED, State.FAILED}),
+    State.DECODE: frozenset({State.FINISHED, State.ABORTED, State.FAILED}),
+    State.FINISHED: frozenset(),
+    State.ABORTED: frozenset(),
+    State.FAILED: frozenset(),
+}
+
+
+@dataclass(eq=False)
+class Answer:
+    """One answer in the making: one of a request's ``n``.
+
+    Attributes:
+        request: the request's id.
+        index: which of the request's answers this is.
+        prompt: token ids.
+        limit: the most tokens this answer can have: ``max_tokens``, or what the context has room for.
+        seed: what it is drawn with; None where nothing is.
+        state: see State; changed only by ``move``.
+        prefilled: prompt tokens the cache holds.
+        tokens: what was generated, without the token that ended it.
+    """
+
+    request: int
+    index: int
+    prompt: tuple[int, ...]
+    limit: int
+    seed: int | None = None
+    state: State = State.QUEUED
+    prefilled: int = 0
+    tokens: list[int] = field(default_factory=list)
+
+    def move(self, state: State) -> None:
+        """Goes to another state; a step the life of an answer does not have is our mistake."""
+        assert state in TRANSITIONS[self.state], f"{self.state.value} -> {state.value}"
+        self.state = state
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return not TRANSITIONS[self.state]
+
+    @property
+    def most_cached(self) -> int:
+        """The most tokens the cache may hold for it: all but the last, which is never read."""
+        return len(self.prompt) + self.limit - 1
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """How likely a token was, by the model's own logits: before temperature, penalties and limits.
+
+    Attributes:
+        token: the token that was taken.
+        logprob: in nats.
+        top: the likeliest tokens at that place and their log-probabilities, best first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One token of one answer, or its end.
+
+    Attributes:
+        request: the request's id.
+        index: which of the request's answers.
+        text: what may be shown now; empty while a character or a possible stop text is incomplete.
+        token: the token; None where the token is not part of the answer, as the one that ends it.
+        logprob: of ``token``, where asked for.
+        finish_reason: set in an answer's last event: ``stop`` (the model ended it, or a stop text), ``length``
+            (``max_tokens``, or the end of the context), ``error``.
+        error: why an answer failed.
+    """
+
+    request: int
+    index: int
+    text: str = ""
+    token: int | None = None
+    logprob: TokenLogprob | None = None
+    finish_reason: FinishReason | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer.
+
+    Attributes:
+        text: the decoded answer, without special tokens and up to the first stop text.
+        tokens: its ids, without the token that ended it; those of a stop text are among them.
+        finish_reason: see Event.
+        prompt_tokens: how many tokens the prompt had.
+        index: which of the request's ``n`` answers.
+        seed: what the answer was drawn with, and given again it gives the same answer; None for a greedy one.
+        logprobs: one for each token, where asked for.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    index: int
+    seed: int | None
+    logprobs: tuple[TokenLogprob, ...] | None = None

@@ -1,0 +1,264 @@
+"""A tokenized dataset on disk: one folder, written whole or not at all, memory-mapped when read.
+
+| file | holds |
+|---|---|
+| tokens.bin | every document's tokens one after another: uint16 where the vocabulary fits, else uint32 |
+| offsets.bin | where each document begins, and the end of the last: int64, documents + 1 |
+| trained.bin | one byte a token, 1 where it is to be learned; absent where that is every token but each first |
+| index.json | counts, dtype, vocabulary size and whatever the writer noted |
+| checksums.json | SHA-256 of each of them |
+
+All numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DamagedError, DataError, ModelError
+from ..files import CHECKSUMS, new_folder, read_json, sha256_file, write_json
+
+FORMAT = 1
+INDEX, TOKENS, OFFSETS, TRAINED = "index.json", "tokens.bin", "offsets.bin", "trained.bin"
+
+# Bytes written to trained.bin at once when it turns out to be needed.
+BLOCK = 2**20
+
+
+class ShardWriter:
+    """Writes a tokenized dataset, a document at a time and in constant memory; used as a context manager.
+
+    The folder appears when the block ends well. ``info`` may be filled until then and is kept in index.json.
+
+    Args:
+        folder: where the dataset goes; one that stands there is replaced.
+        vocab_size: one more than the largest id.
+        info: whatever should be known of the dataset: its source, the tokenizer's fingerprint, counts.
+
+    Raises:
+        DataError: no document was added.
+        StorageError: the disk is full or may not be written to.
+    """
+
+    def __init__(self, folder: Path, vocab_size: int, info: Mapping[str, Any] | None = None) -> None:
+        self.folder = Path(folder)
+        self.vocab_size = vocab_size
+        self.info: dict[str, Any] = dict(info or {})
+        self.documents = 0
+        self.tokens = 0
+        self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self._trained: Any = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> ShardWriter:
+        self._partial = self._stack.enter_context(new_folder(self.folder))
+        self._tokens = self._open(TOKENS)
+        self._offsets = self._open(OFFSETS)
+        self._offsets.write(np.zeros(1, "<i8").tobytes())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            try:
+                self._finish()
+            except BaseException as failure:
+                # Handed to the folder's own context, so that the unfinished folder is removed.
+                self._stack.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, ids: Sequence[int] | NDArray[Any], trained: Sequence[bool] | NDArray[np.bool_] | None = None) -> None:
+        """Adds a document.
+
+        Args:
+            ids: its tokens; a document without any is left out.
+            trained: for each token, whether it is to be learned; None is all. The first never is: nothing precedes it.
+
+        Raises:
+            ModelError: an id is not in the vocabulary.
+        """
+        tokens = np.asarray(ids, dtype=np.int64)
+        if len(tokens) == 0:
+            return
+        if tokens.min() < 0 or tokens.max() >= self.vocab_size:
+            wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
+            raise ModelError(f"token {wrong} is not in a vocabulary of {self.vocab_size:,}", where=str(self.folder))
+        flags = np.ones(len(tokens), dtype=bool) if trained is None else np.array(trained, dtype=bool)
+        assert len(flags) == len(tokens), "one flag a token"
+        flags[0] = False
+        if self._trained is None and not flags[1:].all():
+            self._begin_trained()
+        if self._trained is not None:
+            self._trained.write(flags.tobytes())
+        self._tokens.write(tokens.astype(self._dtype).tobytes())
+        self.tokens += len(tokens)
+        self.documents += 1
+        self._offsets.write(np.array([self.tokens], "<i8").tobytes())
+
+    def _open(self, name: str) -> Any:
+        return self._stack.enter_context((self._partial / name).open("w+b"))
+
+    def _begin_trained(self) -> None:
+        """Writes the flags of the documents so far, which were all trained but for their first tokens."""
+        self._trained = self._open(TRAINED)
+        for start in range(0, self.tokens, BLOCK):
+            self._trained.write(b"\1" * min(BLOCK, self.tokens - start))
+        self._trained.flush()
+        self._offsets.flush()
+        if self.documents:
+            starts = np.memmap(self._partial / OFFSETS, "<i8", "r")[:-1]
+            flags = np.memmap(self._partial / TRAINED, np.uint8, "r+")
+            flags[starts] = 0
+            flags.flush()
+
+    def _finish(self) -> None:
+        if not self.documents:
+            raise DataError("there is nothing to train on: no document has a token", where=str(self.folder))
+        for file in (self._tokens, self._offsets, self._trained):
+            if file is not None:
+                file.close()
+        index = {
+            "format": FORMAT,
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "dtype": self._dtype.name,
+            "vocab_size": self.vocab_size,
+            "all_trained": self._trained is None,
+            "info": self.info,
+        }
+        write_json(self._partial / INDEX, index)
+
+
+class TokenDataset:
+    """A tokenized dataset, memory-mapped.
+
+    Attributes:
+        lengths: tokens of each document: [documents] int64.
+        total_tokens: tokens of all.
+        vocab_size: one more than the largest id there may be.
+        info: what the writer noted.
+
+    Raises:
+        DataError: the folder holds no tokenized dataset.
+        DamagedError: a file is missing, or not as long as the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        index = self._read_index()
+        self.info: dict[str, Any] = index["info"]
+        self.vocab_size: int = index["vocab_size"]
+        self.total_tokens: int = index["tokens"]
+        documents: int = index["documents"]
+        self._tokens = self._map(TOKENS, np.dtype(index["dtype"]).newbyteorder("<"), self.total_tokens)
+        self._offsets = self._map(OFFSETS, np.dtype("<i8"), documents + 1)
+        self._trained = None if index["all_trained"] else self._map(TRAINED, np.dtype(np.uint8), self.total_tokens)
+        self.lengths: NDArray[np.int64] = np.diff(self._offsets).astype(np.int64)
+        if self._offsets[0] != 0 or self._offsets[-1] != self.total_tokens or self.lengths.min() < 1:
+            raise DamagedError(
+                "this file is damaged: its places do not rise to the count of tokens", where=self._place(OFFSETS)
+            )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def document(self, i: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """A document's tokens, and for each whether it is to be learned; the first never is."""
+        return self.read(i, 0, int(self.lengths[i]))
+
+    def read(self, i: int, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The tokens from ``start`` to ``end`` (not included) of a document, and whether each is to be learned."""
+        first = int(self._offsets[i])
+        tokens = self._tokens[first + start : first + end].astype(np.int64)
+        if self._trained is not None:
+            return tokens, self._trained[first + start : first + end].astype(bool)
+        flags = np.ones(len(tokens), dtype=bool)
+        if start == 0:
+            flags[:1] = False
+        return tokens, flags
+
+    def trained_targets(self, documents: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many tokens each piece of a dataset learns to predict.
+
+        Args:
+            documents, starts: the document of each piece and where in it the piece begins; all the pieces of the
+                dataset, in order, each ending where the next begins: [pieces].
+
+        Returns:
+            [pieces]. A piece predicts the tokens after its first, and the one after its last.
+        """
+        first_targets = self._offsets[documents] + starts + 1
+        ends = np.append(first_targets[1:], self.total_tokens + 1)
+        if self._trained is None:
+            # The token after a document's last is the first of another document, which is not learned.
+            last_of_document = np.append(documents[1:] != documents[:-1], True)
+            return (ends - first_targets - last_of_document).astype(np.int64)
+        counts = np.zeros(len(documents), dtype=np.int64)
+        inside = first_targets < self.total_tokens
+        if inside.any():
+            counts[inside] = np.add.reduceat(self._trained, first_targets[inside], dtype=np.int64)
+        return counts
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokens, where documents begin and what is trained; not of where they came from."""
+        sums = self._sums()
+        parts = [f"{name} {sums[name]}" for name in (TOKENS, OFFSETS, TRAINED) if name in sums]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def verify(self) -> None:
+        """Reads everything and compares it with the checksums.
+
+        Raises:
+            DamagedError: names the first file that differs.
+        """
+        for name, digest in self._sums().items():
+            if not (self.folder / name).is_file() or sha256_file(self.folder / name) != digest:
+                raise DamagedError(
+                    "this file is damaged: its checksum differs from the one saved with it", where=self._place(name)
+                )
+
+    def _sums(self) -> dict[str, str]:
+        try:
+            return read_json(self.folder / CHECKSUMS)
+        except DataError:
+            raise DamagedError("this file is missing or damaged", where=self._place(CHECKSUMS)) from None
+
+    def _place(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def _read_index(self) -> dict[str, Any]:
+        if not (self.folder / INDEX).is_file():
+            raise DataError("this folder holds no tokenized dataset", where=str(self.folder), hint=f"it has no {INDEX}")
+        try:
+            index = read_json(self.folder / INDEX)
+            known = index["format"] == FORMAT
+            fields = [index[key] for key in ("documents", "tokens", "dtype", "vocab_size", "all_trained", "info")]
+        except (DataError, KeyError, TypeError):
+            raise DamagedError("this file is damaged", where=self._place(INDEX)) from None
+        if not known:
+            raise DataError(
+                f"the format {index['format']} is not known", where=self._place(INDEX), hint="tokenize it again"
+            )
+        assert len(fields) == 6
+        return index
+
+    def _map(self, name: str, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+        path = self.folder / name
+        if not path.is_file():
+            raise DamagedError("this file is missing", where=str(path))
+        size, expected = path.stat().st_size, count * dtype.itemsize
+        if size != expected:
+            raise DamagedError(f"this file is damaged: it has {size:,} bytes, not {expected:,}", where=str(path))
+        # A plain view: slicing a memmap object costs several times as much.
+        return np.memmap(path, dtype, "r").view(np.ndarray)

@@ -1,0 +1,138 @@
+"""Training a tokenizer on one's own text: byte-level BPE, or WordPiece, or Unigram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from ..errors import UserError, nearest
+from .template import CHATML
+from .tokenizer import Tokenizer
+
+Kind = Literal["bpe", "wordpiece", "unigram"]
+
+END, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+DEFAULT_SPECIALS = (END, TURN_START, TURN_END)
+WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+UNKNOWN = "<unk>"
+
+# The library counts pairs in 32 bits, and one pair may be all of a text.
+MOST_BYTES = 2**31 - 1
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, kind: Kind = "bpe", specials: Sequence[str] = DEFAULT_SPECIALS
+) -> Tokenizer:
+    """Trains a tokenizer; the same texts always give the same one.
+
+    ``bpe`` is GPT-2's: bytes, split by its pattern, so every text can be written and read back exactly. ``wordpiece``
+    is BERT's, lower-cased. ``unigram`` is SentencePiece's (Kudo 2018).
+
+    Args:
+        texts: read once, one at a time.
+        vocab_size: the most ids there may be; a small corpus gives fewer.
+        kind: which algorithm.
+        specials: tokens that no text is ever split into; the first ends a text. With ``<|im_start|>`` and ``<|im_end|>``
+            among them the tokenizer gets the ChatML template.
+
+    Raises:
+        UserError: the vocabulary is too small, or there is no text, or more than 2 GiB of it.
+    """
+    makers = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
+    if kind not in makers:
+        raise UserError(f"there is no tokenizer of kind '{kind}'", where="kind", hint=nearest(kind, makers))
+    backend, trainer, smallest = makers[kind](vocab_size, list(dict.fromkeys(specials)))
+    if vocab_size < smallest:
+        raise UserError(
+            f"a vocabulary of {vocab_size:,} is too small",
+            where="vocab_size",
+            hint=f"a {kind} tokenizer with these special tokens needs at least {smallest}",
+        )
+    counted = _Counted(texts)
+    backend.train_from_iterator(counted, trainer)
+    if not counted.bytes:
+        raise UserError("there is no text to train a tokenizer on")
+    names = {"bos_token": specials[0], "eos_token": specials[0], "pad_token": specials[0]} if specials else {}
+    if kind == "wordpiece":
+        names |= dict(
+            zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDPIECE_SPECIALS, strict=True)
+        )
+        backend.post_processor = _bert_frame(backend)
+    if kind == "unigram":
+        names["unk_token"] = UNKNOWN
+    chats = {TURN_START, TURN_END} <= set(specials)
+    return Tokenizer(backend, names=names, chat_template=CHATML if chats else None)
+
+
+def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
+    """How many UTF-8 bytes of text one token stands for, on average; more is a shorter sequence."""
+    size = tokens = 0
+    for text in texts:
+        size += len(text.encode())
+        tokens += len(tokenizer.encode(text))
+    if not tokens:
+        raise UserError("there is no text to measure the tokenizer on")
+    return size / tokens
+
+
+class _Counted:
+    """Passes texts on and counts them: neither an empty corpus nor a vast one makes the library complain."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._texts:
+            self.bytes += len(text.encode())
+            if self.bytes > MOST_BYTES:
+                raise UserError(
+                    "there is more text than a tokenizer can count without overflow",
+                    hint="train it on a random sample of at most 2 GB",
+                )
+            yield text
+
+
+def _bpe(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
+    return backend, trainer, len(alphabet) + len(specials)
+
+
+def _wordpiece(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    every = [*WORDPIECE_SPECIALS, *(token for token in specials if token not in WORDPIECE_SPECIALS)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=every, show_progress=False)
+    return backend, trainer, len(every) + 1
+
+
+def _unigram(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+    backend = tokenizers.Tokenizer(models.Unigram())
+    # Nothing is normalised away, and a line's end is a token of its own: what is written can be read back.
+    line_ends = pre_tokenizers.Split("\n", "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([line_ends, pre_tokenizers.Metaspace(prepend_scheme="first")])
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    every = [UNKNOWN, *(token for token in specials if token != UNKNOWN)]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=every, unk_token=UNKNOWN, show_progress=False
+    )
+    return backend, trainer, len(every) + 1
+
+
+def _bert_frame(backend: tokenizers.Tokenizer) -> processors.TemplateProcessing:
+    ids = [(token, backend.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    return processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )

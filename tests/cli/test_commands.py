@@ -1,0 +1,201 @@
+"""Each command on a tiny model: its JSON keys, its files, its mistakes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+import yaml
+
+import ownlm as library
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def config(settings: dict[str, Any], tmp_path: Path) -> Path:
+    """The settings of a tiny run, as a user's file."""
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_models_lists_what_can_be_fetched(ownlm: Run):
+    models = ownlm("models", "--json").object["models"]
+    assert "smollm2-135m-instruct" in [model["name"] for model in models]
+    assert "smollm2-135m-instruct" in ownlm("models").err
+
+
+def test_an_unknown_model_names_the_nearest(ownlm: Run):
+    outcome = ownlm("generate", "smollm2-135m-instrct", "--prompt", "x", "--json")
+    assert outcome.code == 2
+    assert outcome.object["error"]["hint"] == "did you mean 'smollm2-135m-instruct'?"
+
+
+def test_train_gives_its_keys_its_files_and_resumes(ownlm: Run, config: Path, tmp_path: Path):
+    outcome = ownlm("train", config, "steps=6", "optimizer.lr=2e-3", "--json")
+    assert outcome.code == 0
+    result = outcome.object
+    keys = {"run", "model", "steps", "tokens", "loss", "val_loss", "tokens_per_second", "peak_memory_bytes", "ledger"}
+    assert keys <= set(result)
+    assert result["steps"] == 6
+    run = Path(result["run"])
+    assert yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["lr"] == 2e-3
+    for name in (
+        "metrics.jsonl",
+        "ledger.json",
+        "run.log",
+        "report.html",
+        "model/config.json",
+        "model/model.safetensors",
+    ):
+        assert (run / name).is_file()
+    more = ownlm("train", config, "steps=8", "optimizer.lr=2e-3")
+    assert more.code == 0
+    assert "resuming at step 6" in more.err
+    assert "report.html" in more.err
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "hint"),
+    [("optimzer.lr=1", "optimzer", "'optimizer'"), ("optimizer.lrr=1", "optimizer.lrr", "'lr'")],
+)
+def test_train_names_the_nearest_key(ownlm: Run, config: Path, override: str, where: str, hint: str):
+    outcome = ownlm("train", config, override, "--json")
+    assert outcome.code == 2
+    error = outcome.object["error"]
+    assert error["where"].startswith(where)
+    assert hint in error["hint"]
+
+
+@pytest.mark.parametrize("line", [["nothing.yaml"], ["steps=3"], ["config.yaml", "steps"]])
+def test_train_refuses_a_wrong_line(ownlm: Run, config: Path, line: list[str]):
+    outcome = ownlm("train", *line, "--json")
+    assert outcome.code == 2
+    assert outcome.object["error"]["message"]
+
+
+def test_help_config_describes_every_field(ownlm: Run):
+    outcome = ownlm("train", "--help-config")
+    assert outcome.code == 0
+    fields = ownlm("train", "--help-config", "--json").object["fields"]
+    assert {"out", "optimizer.lr", "data.train", "schedule.kind", "checkpoint.keep"} <= {f["key"] for f in fields}
+    for field in fields:
+        assert field["description"], field["key"]
+        assert field["key"] in outcome.out
+
+
+def test_generate_gives_texts_and_usage(ownlm: Run, corpus: Path):
+    line = ["generate", corpus / "base", "--prompt", "The model", "--max-tokens", "6", "--n", "2", "--seed", "4"]
+    result = ownlm(*line, "--json").object
+    assert len(result["texts"]) == 2
+    tokenizer = library.load_tokenizer(corpus / "base")
+    assert result["usage"]["prompt_tokens"] == len(tokenizer.encode("The model"))
+    assert 2 <= result["usage"]["completion_tokens"] <= 12
+    assert ownlm(*line, "--json").object["texts"] == result["texts"]
+    shown = ownlm(*line)
+    assert shown.out.startswith("The model" + result["texts"][0])
+
+
+def test_greedy_generation_is_the_librarys(ownlm: Run, corpus: Path):
+    line = ["--max-tokens", "8", "--temperature", "0", "--dtype", "float32", "--json"]
+    texts = ownlm("generate", corpus / "base", "--prompt", "The model", *line).object["texts"]
+    model = library.load_model(corpus / "base", dtype="float32")
+    tokenizer = library.load_tokenizer(corpus / "base")
+    ids = tokenizer.encode("The model")
+    for _ in range(8):
+        following = int(model.logits([ids])[0][-1, : tokenizer.vocab_size].argmax())
+        if following in tokenizer.stop_ids:
+            break
+        ids.append(following)
+    assert texts == [tokenizer.decode(ids)[len("The model") :]]
+
+
+def test_generate_answers_as_in_a_chat(ownlm: Run, corpus: Path):
+    line = ["generate", corpus / "base", "--prompt", "Hello", "--max-tokens", "3", "--chat", "--json"]
+    rendered = library.load_tokenizer(corpus / "base").render(
+        [{"role": "user", "content": "Hello"}], add_generation_prompt=True
+    )
+    assert ownlm(*line).object["usage"]["prompt_tokens"] == len(rendered)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--temperature", "-1"), ("--top-p", "0"), ("--max-tokens", "0"), ("--dtype", "float7")]
+)
+def test_generate_names_a_wrong_option(ownlm: Run, corpus: Path, option: str, value: str):
+    outcome = ownlm("generate", corpus / "base", "--prompt", "x", option, value, "--json")
+    assert outcome.code == 2
+    assert str(outcome.object["error"]["where"]).strip("-") == option.strip("-")
+
+
+def test_a_prompt_that_does_not_fit_is_an_error(ownlm: Run, corpus: Path):
+    outcome = ownlm("generate", corpus / "base", "--prompt", "word " * 500, "--json")
+    assert outcome.code == 2
+    assert "tokens" in outcome.object["error"]["message"]
+
+
+def test_a_tokenizer_is_trained_and_encodes(ownlm: Run, tmp_path: Path, corpus: Path):
+    outcome = ownlm("tokenizer", "train", corpus / "train.jsonl", "--vocab-size", "300", "--out", "tok", "--json")
+    assert outcome.code == 0
+    result = outcome.object
+    assert result["tokenizer"] == "tok"
+    assert result["vocab_size"] <= 300
+    reference = tokenizers.Tokenizer.from_file(str(tmp_path / "tok" / "tokenizer.json"))
+    assert result["vocab_size"] == reference.get_vocab_size()
+    texts = [json.loads(line)["text"] for line in (corpus / "train.jsonl").read_text().split("\n") if line]
+    size, count = sum(len(t.encode()) for t in texts), sum(len(reference.encode(t).ids) for t in texts)
+    assert result["bytes_per_token"] == pytest.approx(size / count)
+    (tmp_path / "text.txt").write_text("the model reads é 語")
+    encoded = ownlm("tokenizer", "encode", "tok", "--file", "text.txt", "--json").object["ids"]
+    assert encoded == reference.encode("the model reads é 語").ids
+    assert ownlm("tokenizer", "encode", "tok", "--file", "text.txt").out == " ".join(map(str, encoded)) + "\n"
+
+
+@pytest.mark.parametrize("line", [["nothing.txt", "--vocab-size", "300"], ["text.txt", "--vocab-size", "10"]])
+def test_a_tokenizer_that_cannot_be_trained_is_an_error(ownlm: Run, tmp_path: Path, line: list[str]):
+    (tmp_path / "text.txt").write_text("some text")
+    outcome = ownlm("tokenizer", "train", *line, "--out", "tok", "--json")
+    assert outcome.code == 2
+    assert not (tmp_path / "tok").exists()
+
+
+def test_export_writes_the_same_model(ownlm: Run, corpus: Path, tmp_path: Path):
+    result = ownlm("export", corpus / "base", "--to", "hf", "--out", "exported", "--json").object
+    assert result["path"] == "exported"
+    assert 0 <= result["max_difference"] < 1e-4
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
+    wrong = ownlm("export", corpus / "base", "--to", "gguff", "--out", "x", "--json")
+    assert wrong.code == 2
+
+
+def test_data_show_is_the_batch_that_training_reads(ownlm: Run, config: Path, tmp_path: Path):
+    assert ownlm("train", config, "steps=2", "--json").code == 0
+    run = yaml.safe_load(config.read_text())["out"]
+    shown = ownlm("data", "show", run, "--batch", "1", "--html", "batch.html", "--json").object
+    lines = [json.loads(row) for row in (Path(run) / "metrics.jsonl").read_text().split("\n") if '"loss"' in row]
+    assert shown["tokens"] == lines[1]["tokens"] - lines[0]["tokens"]
+    assert sum(d["tokens"] for d in shown["documents"]) == shown["tokens"]
+    assert shown["trained_tokens"] == sum(d["trained_tokens"] for d in shown["documents"])
+    assert "position" in (tmp_path / "batch.html").read_text()
+    assert ownlm("data", "show", config, "--split", "validation").code == 0
+    wrong = ownlm("data", "show", run, "--split", "vaildation", "--json")
+    assert (wrong.code, wrong.object["error"]["hint"]) == (2, "did you mean 'validation'?")
+
+
+def test_data_show_marks_the_answers_of_conversations(ownlm: Run, corpus: Path):
+    line = ["data", "show", corpus / "chats.jsonl", "--model", corpus / "base", "--kind", "chat", "--length", "128"]
+    shown = ownlm(*line, "--json").object
+    answers = [json.loads(row)["response"] for row in (corpus / "chats.jsonl").read_text().split("\n") if row]
+    for document in shown["documents"]:
+        assert any(answer in document["text"] for answer in answers)
+        assert 0 < document["trained_tokens"] < document["tokens"]
+    assert "«" in ownlm(*line).err
+
+
+def test_data_show_of_files_needs_a_model(ownlm: Run, corpus: Path):
+    outcome = ownlm("data", "show", corpus / "train.jsonl", "--json")
+    assert (outcome.code, outcome.object["error"]["hint"]) == (2, "add --model NAME")

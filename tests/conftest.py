@@ -1,0 +1,85 @@
+"""What tests of every room share."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ownlm.model.checkpoint import random_model, save_model_folder
+from ownlm.model.families import config_from_user
+from ownlm.tokens.train_bpe import train_tokenizer
+
+WORDS = "the a model reads text learns token by word and writes what it has seen before while loss falls".split()
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    """Sentences of a small language, drawn with a seed."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 14))).capitalize() + "." for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public data sets that lies beside the project; a test that needs it is skipped without it."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared data folder (../shared/data) is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train.jsonl and held.jsonl (texts), chats.jsonl (conversations), tokenizer/ and base/ (a tiny Llama)."""
+    folder = tmp_path_factory.mktemp("corpus")
+
+    def write(name: str, rows: list[Any]) -> None:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write("train.jsonl", [{"text": " ".join(sentences(3, seed))} for seed in range(60)])
+    write("held.jsonl", [{"text": " ".join(sentences(3, 1000 + seed))} for seed in range(8)])
+    chats = []
+    for seed in range(40):
+        question, answer = sentences(2, 2000 + seed)
+        chats.append({"prompt": question, "response": answer})
+    write("chats.jsonl", chats)
+    tokenizer = train_tokenizer(sentences(400, 7), 300)
+    (folder / "tokenizer").mkdir()
+    tokenizer.save(folder / "tokenizer")
+    shape = {"family": "llama", "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "vocab_size": 320}
+    base = random_model(config_from_user({**shape, "max_positions": 128}), 3)
+    save_model_folder(base, folder / "base", tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture
+def settings(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A run of a tiny GPT-2 on the texts."""
+    monkeypatch.setenv("OWNLM_HOME", str(tmp_path / "home"))
+    return {
+        "out": str(tmp_path / "run"),
+        "model": {"family": "gpt2", "layers": 2, "width": 32, "heads": 2, "vocab_size": 320, "max_positions": 64},
+        "tokenizer": str(corpus / "tokenizer"),
+        "data": {"train": str(corpus / "train.jsonl"), "validation": str(corpus / "held.jsonl")},
+        "batch_tokens": 256,
+        "steps": 12,
+        "precision": "fp32",
+        "optimizer": {"lr": 3e-3},
+        "checkpoint": {"every": 4},
+        "validate": {"every": 6},
+    }
+
+
+@pytest.fixture
+def chat_settings(corpus: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """A LoRA run of the tiny Llama on the conversations."""
+    kept = {key: value for key, value in settings.items() if key not in ("model", "tokenizer")}
+    return kept | {
+        "base": str(corpus / "base"),
+        "adapter": {"rank": 4},
+        "objective": {"kind": "chat"},
+        "data": {"train": str(corpus / "chats.jsonl")},
+    }

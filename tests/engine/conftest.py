@@ -1,0 +1,65 @@
+"""Tiny models with random weights, and a small byte-level tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from ownlm.model.families import config_from_user
+from ownlm.model.transformer import Transformer
+from ownlm.tokens.tokenizer import Tokenizer
+
+TEXT = """The order was sent on Monday and came on Tuesday. 🙂 Where is my parcel? 你好，世界！ Das Paket ist größer als
+gedacht. Please tell the support team what the order number is, and they will see what can be done for the order."""
+
+SHAPES = {
+    "llama": {"family": "llama", "heads": 6, "kv_heads": 2, "head_width": 8},
+    "gpt2": {"family": "gpt2", "heads": 4},
+    "mistral": {"family": "mistral", "heads": 4, "kv_heads": 2, "sliding_window": 7},
+    "qwen3": {"family": "qwen3", "heads": 4, "kv_heads": 1, "head_width": 16},
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Byte-level BPE with all 256 bytes, a few merges and three special tokens."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([TEXT], trainer)
+    return Tokenizer.from_parts(backend, bos=None, eos="<|endoftext|>", pad=None)
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer: Tokenizer) -> Callable[..., Transformer]:
+    """A model of a family by name; its weights are wide enough that its answers vary."""
+
+    def make(
+        name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: object
+    ) -> Transformer:
+        size = {"layers": 2, "width": 48, "vocab_size": tokenizer.vocab_size, "max_positions": 160}
+        values = {**size, "initializer_range": 0.3, **SHAPES[name], **changes}
+        model = Transformer(config_from_user(values)).eval()
+        model.initialize(seed)
+        model.compute_dtype = dtype
+        for weight in model.parameters():
+            weight.data = weight.data.to(dtype)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def llama(make_model: Callable[..., Transformer]) -> Transformer:
+    """One Llama for tests that need any model; they must not change it."""
+    return make_model("llama")

@@ -1,0 +1,157 @@
+"""Configuration: YAML, dotted overrides, errors that name the nearest key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from ownlm.config import Config, describe, flatten, merge, parse_override, read_yaml, validate
+from ownlm.errors import ConfigError, DataError
+
+
+class Inner(Config):
+    rate: float = 0.1
+    """How fast."""
+    kind: Literal["adamw", "muon"] = "adamw"
+    """Which one."""
+
+
+class Outer(Config):
+    name: str
+    """What it is called."""
+    inner: Inner = Inner()
+    """The inner part."""
+    every: int | None = Field(default=None, ge=1, alias="check")
+    """How often."""
+    count: int = 1
+    """How many."""
+    entries: list[Inner] = Field(default_factory=list)
+    """Several."""
+
+
+def test_a_yaml_file_is_read(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text("name: a\ninner: {rate: 3e-4}\n")
+    config = validate(Outer, read_yaml(path))
+    # YAML 1.1 reads 3e-4 as text; a user who writes it means a number.
+    assert (config.name, config.inner.rate) == ("a", 3e-4)
+
+
+def test_an_empty_yaml_file_is_no_key(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("# nothing yet\n")
+    assert read_yaml(tmp_path / "c.yaml") == {}
+
+
+@pytest.mark.parametrize(("text", "where"), [("a: 1\nb: [1,\nc: 2", "c.yaml:3"), ("- a\n- b\n", "c.yaml")])
+def test_a_wrong_yaml_file_is_named_with_its_line(tmp_path: Path, text: str, where: str):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(tmp_path / "c.yaml")
+    assert str(caught.value.where) == str(tmp_path / where)
+
+
+def test_a_missing_yaml_file_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="no such file"):
+        read_yaml(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "hint"),
+    [
+        ({"name": "a", "inner": {"rat": 1}}, "inner.rat", "did you mean 'rate'?"),
+        ({"name": "a", "cheque": 1}, "cheque", "did you mean 'check'?"),
+        ({"name": "a", "entries": [{"knd": "muon"}]}, "entries.0.knd", "did you mean 'kind'?"),
+        ({"name": "a", "inner": {"kind": "adam"}}, "inner.kind", "did you mean 'adamw'?"),
+    ],
+)
+def test_a_wrong_name_is_an_error_that_names_the_nearest(values: dict[str, Any], where: str, hint: str):
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, values)
+    assert (caught.value.where, caught.value.hint) == (where, hint)
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "message"),
+    [
+        ({}, "name", "field required"),
+        ({"name": "a", "check": 0}, "check", "should be greater than or equal to 1 (got 0)"),
+        ({"name": "a", "inner": {"rate": "fast"}}, "inner.rate", "should be a valid number"),
+    ],
+)
+def test_a_wrong_value_is_named(values: dict[str, Any], where: str, message: str):
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, values, source="c.yaml")
+    assert caught.value.where == f"{where} in c.yaml"
+    assert message in caught.value.message
+
+
+def test_a_config_does_not_change():
+    config = validate(Outer, {"name": "a"})
+    with pytest.raises(ValueError, match="frozen"):
+        config.name = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("optimizer.lr=3e-4", "optimizer.lr", 3e-4),
+        ("steps=500", "steps", 500),
+        ("adapter=null", "adapter", None),
+        ("data.length=none", "data.length", None),
+        ("compile=true", "compile", True),
+        ("data.train=a.txt", "data.train", "a.txt"),
+        ("data.train=[a.txt, b.txt]", "data.train", ["a.txt", "b.txt"]),
+        ("note=a=b", "note", "a=b"),
+        ("note={not yaml", "note", "{not yaml"),
+    ],
+)
+def test_an_override_is_read_as_its_writer_meant(text: str, key: str, value: Any):
+    assert parse_override(text) == (key, value)
+
+
+@pytest.mark.parametrize("text", ["optimizer.lr", "=3"])
+def test_what_is_no_override_is_an_error(text: str):
+    with pytest.raises(ConfigError, match="is not an override"):
+        parse_override(text)
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)))
+def test_every_number_comes_through_an_override(number: float):
+    value = parse_override(f"key={number!r}")[1]
+    assert value == number
+    assert isinstance(value, type(number))
+
+
+def test_merging_sets_dotted_keys_and_leaves_the_input_alone():
+    base = {"a": {"b": 1, "c": {"d": 2}}}
+    assert merge(base, {"a.c.d": 3, "e.f": 4}) == {"a": {"b": 1, "c": {"d": 3}}, "e": {"f": 4}}
+    assert base == {"a": {"b": 1, "c": {"d": 2}}}
+
+
+KEYS = st.text("abcdef", min_size=1, max_size=3)
+LEAVES = st.one_of(st.none(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
+TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3), max_leaves=8)
+
+
+@given(st.dictionaries(KEYS, TREES, max_size=3))
+def test_flattened_values_merge_back(values: dict[str, Any]):
+    assert merge({}, dict(flatten(values))) == values
+
+
+def test_every_field_is_described_under_the_name_a_user_writes():
+    assert describe(Outer) == [
+        ("name", "str", "required", "What it is called."),
+        ("inner", "Inner", "", "The inner part."),
+        ("inner.rate", "float", "0.1", "How fast."),
+        ("inner.kind", "adamw | muon", "adamw", "Which one."),
+        ("check", "int", "none", "How often."),
+        ("count", "int", "1", "How many."),
+        ("entries", "list of Inner", "", "Several."),
+        ("entries.rate", "float", "0.1", "How fast."),
+        ("entries.kind", "adamw | muon", "adamw", "Which one."),
+    ]
