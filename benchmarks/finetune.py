@@ -47,13 +47,14 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
             {
                 "out": str(folder / "run"),
                 "base": arguments.base,
+                "tokenizer": arguments.tokenizer,
                 "adapter": {"rank": arguments.rank},
                 "data": {"train": str(folder / "train.jsonl"), "validation": str(folder / "held.jsonl")},
                 "objective": {"kind": "chat"},
                 "batch_tokens": arguments.batch_tokens,
                 "epochs": 1,
-                # The peer's schedule: linear decay is closest to a wsd that only decays.
-                "schedule": {"kind": "wsd", "warmup": 0, "decay": 1.0, "floor": 0.0},
+                # The peer's schedule, a line from the first step to the last, whose rate is a twentieth.
+                "schedule": {"kind": "wsd", "warmup": 0, "decay": 1.0, "floor": 0.05},
                 "optimizer": {"lr": arguments.lr, "betas": [0.9, 0.999], "weight_decay": 0.0},
                 "precision": "bf16",
                 "validate": {"every": 10**9},
@@ -78,6 +79,7 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--base", default="smollm2-135m-instruct")
+    parser.add_argument("--tokenizer", help="the tokenizer's folder, to compare losses over the very same tokens")
     parser.add_argument("--peer", help="the Python of an environment with the peer installed")
     parser.add_argument("--gguf", help="the same model as a GGUF file, for the peer")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)

@@ -83,3 +83,9 @@ def chat_settings(corpus: Path, settings: dict[str, Any]) -> dict[str, Any]:
         "objective": {"kind": "chat"},
         "data": {"train": str(corpus / "chats.jsonl")},
     }
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out a run's page of curves, which takes twice as long to draw as these runs take to train."""
+    monkeypatch.setattr("ownlm.train.run.write_training_report", lambda folder: folder / "report.html")

@@ -18,8 +18,8 @@ from .files import new_folder
 from .model.checkpoint import load_model_folder
 from .model.registry import find_model
 from .model.transformer import Transformer
-from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.tokenizer import Tokenizer
+from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.train_bpe import Kind
 from .tokens.train_bpe import train_tokenizer as train_tokenizer_on
 from .train.config import read_train_config

@@ -84,7 +84,8 @@ def test_the_constraints_pin_the_whole_tested_set():
 
 def commands_with(document: str, word: str) -> list[str]:
     """The lines of the document's first shell block that has the word."""
-    blocks = re.findall(r"^```(?:sh|bash|console)?\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+    blocks = [text for language, text in fenced if language in ("", "sh", "bash", "console")]
     block = next(block for block in blocks if word in block)
     lines = [line.split("  #")[0].removeprefix("$ ").strip() for line in block.split("\n")]
     return [line for line in lines if line and not line.startswith("#")]

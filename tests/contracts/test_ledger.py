@@ -15,6 +15,8 @@ from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
 from ownlm.train.config import read_train_config
 from ownlm.train.run import run_training
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @dataclass
 class Counted:
@@ -129,7 +131,17 @@ def test_chats_that_are_too_long_are_dropped_with_the_reason(
     assert any(f"{sum(long):,} dropped in {len(long)} documents ({reason})" in line for line in said)
 
 
-def test_a_dropped_chat_counts_once_however_many_passes_there_are(chats: dict[str, Any], tokenizer: Tokenizer, corpus: Path) -> None:
+def test_what_is_dropped_from_the_validation_is_said(chats: dict[str, Any], corpus: Path, tokenizer: Tokenizer) -> None:
+    limit = sorted(count_chats(corpus / "chats.jsonl", tokenizer).lengths)[38]
+    name = chats["data"]["train"]
+    data = {"train": name, "validation": name, "length": limit, "too_long": "drop"}
+    _, said = train(chats, data=data, epochs=None, steps=1)
+    assert f"{name}: 1 documents are left out of the validation (longer than {limit} tokens)" in said
+
+
+def test_a_dropped_chat_counts_once_however_many_passes_there_are(
+    chats: dict[str, Any], tokenizer: Tokenizer, corpus: Path
+) -> None:
     counted = count_chats(corpus / "chats.jsonl", tokenizer)
     limit = sorted(counted.lengths)[30]
     kept = sum(length for length in counted.lengths if length <= limit)
@@ -159,7 +171,9 @@ def test_one_and_a_half_epochs_are_planned_as_two(texts: dict[str, Any], corpus:
     assert 0.2 * counted.tokens < ledger["total"]["unseen"] < 0.8 * counted.tokens
 
 
-def test_a_mixture_counts_each_source(texts: dict[str, Any], corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_a_mixture_counts_each_source(
+    texts: dict[str, Any], corpus: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     first, second = str(corpus / "train.jsonl"), str(corpus / "held.jsonl")
     mix = [{"dataset": first, "weight": 1}, {"dataset": second, "weight": 1, "epochs": 2}]
     ledger, _ = train(texts, data={"mix": mix, "length": 40})
@@ -175,7 +189,9 @@ def test_a_mixture_counts_each_source(texts: dict[str, Any], corpus: Path, token
     assert ledger["sources"][first]["tokens"] == pytest.approx(2 * counted.tokens, abs=40)
 
 
-def test_two_files_without_weights_are_each_passed_whole(texts: dict[str, Any], corpus: Path, tokenizer: Tokenizer) -> None:
+def test_two_files_without_weights_are_each_passed_whole(
+    texts: dict[str, Any], corpus: Path, tokenizer: Tokenizer
+) -> None:
     names = [str(corpus / "train.jsonl"), str(corpus / "held.jsonl")]
     ledger, _ = train(texts, data={"train": names, "length": 40}, epochs=2)
     for name in names:

@@ -87,7 +87,10 @@ def test_matrices_and_embeddings_decay_and_nothing_else() -> None:
     model = tiny("gpt2")
     named = trained_parameters(model)
     names = {id(parameter): name for name, parameter in named}
-    groups = {g["weight_decay"]: {names[id(p)] for p in g["params"]} for g in make_optimizer(named, OptimizerConfig()).param_groups}
+    groups = {
+        g["weight_decay"]: {names[id(p)] for p in g["params"]}
+        for g in make_optimizer(named, OptimizerConfig()).param_groups
+    }
     kept = groups[0.0]
     assert groups[0.1] | kept == {name for name, _ in named} and not groups[0.1] & kept
     assert "embedding.token.weight" in groups[0.1] and "layers.0.attention.qkv.weight" in groups[0.1]

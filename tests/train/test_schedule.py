@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,7 +35,9 @@ def test_cosine_is_the_public_one_down_to_zero(steps: int, warmup: int) -> None:
     assert ours[warmup:] == pytest.approx([theirs(step) for step in range(warmup, steps)], abs=1e-12)
 
 
-@pytest.mark.parametrize(("steps", "warmup", "decay", "floor"), [(100, 10, 0.2, 0.0), (100, 0, 0.5, 0.1), (40, 8, 0.8, 0.3)])
+@pytest.mark.parametrize(
+    ("steps", "warmup", "decay", "floor"), [(100, 10, 0.2, 0.0), (100, 0, 0.5, 0.1), (40, 8, 0.8, 0.3)]
+)
 def test_wsd_is_the_public_one(steps: int, warmup: int, decay: float, floor: float) -> None:
     decay_steps = round(decay * steps)
     theirs = reference(
@@ -85,9 +88,9 @@ schedules = st.builds(
 def test_it_rises_once_never_above_one_and_then_falls(schedule: ScheduleConfig, steps: int) -> None:
     values, warmup = rates(schedule, steps), min(warmup_steps(schedule, steps), steps)
     assert all(0 <= value <= 1 for value in values)
-    assert all(a < b for a, b in zip(values[:warmup], values[1:warmup], strict=False)), "the warm-up rises"
+    assert all(a < b for a, b in pairwise(values[:warmup])), "the warm-up rises"
     after = values[warmup:]
-    assert all(a >= b - 1e-12 for a, b in zip(after, after[1:], strict=False)), "nothing rises after the warm-up"
+    assert all(a >= b - 1e-12 for a, b in pairwise(after)), "nothing rises after the warm-up"
     assert all(value >= schedule.floor - 1e-12 for value in after), "no rate falls below the floor"
 
 
@@ -114,7 +117,7 @@ def test_it_has_no_jump(schedule: ScheduleConfig, steps: int) -> None:
         "wsd": 1 / min(room, max(1, round(schedule.decay * steps))),
     }[schedule.kind]
     values = rates(schedule, steps)
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in pairwise(values):
         assert abs(after - before) <= max(steepest, 1 / max(1, warmup)) + 1e-9
 
 

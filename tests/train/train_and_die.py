@@ -1,8 +1,8 @@
 """Trains a config in a process of its own that kills itself, as a power cut would, where the arguments say.
 
-    python train_and_die.py CONFIG.json step N          right after step N's update
-    python train_and_die.py CONFIG.json checkpoint N    in the middle of writing the first checkpoint at or after N
-    python train_and_die.py CONFIG.json never
+python train_and_die.py CONFIG.json step N          right after step N's update
+python train_and_die.py CONFIG.json checkpoint N    in the middle of writing the first checkpoint at or after N
+python train_and_die.py CONFIG.json never
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ def train(
     kind: Annotated[str, typer.Option(help="bpe, wordpiece or unigram.", metavar="KIND")] = "bpe",
 ) -> Answer:
     """Train a tokenizer on your text; bpe is byte-level, so it can write every text exactly."""
+    from ..data.read import read_texts
     from ..files import new_folder
     from ..tokens.train_bpe import bytes_per_token
 
@@ -64,17 +65,6 @@ def _train_until_ctrl_c(texts: Iterator[str], vocab_size: int, kind: str) -> Tok
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
-
-
-def read_texts(inputs: Sequence[Path]) -> Iterator[str]:
-    """Every text of the files: documents, and each message of conversations."""
-    from ..data.read import read_records
-
-    for record in read_records(inputs):
-        if record.text is not None:
-            yield record.text
-        else:
-            yield from (message["content"] for message in record.messages or [])
 
 
 def encode(

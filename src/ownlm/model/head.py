@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .attention import rounded_rows
+
 # Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units.
 CHUNK_BYTES = 96 * 2**20
 # Bytes of float32 probabilities worked on at once on a CPU: about what its cache holds, so that the softmax's passes
@@ -31,13 +33,18 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weight
         The weighted sum of losses in nats, and the number of tokens with a weight, both scalars.
     """
     trained = weights.nonzero().squeeze(1)
-    if len(trained) < len(weights):
-        hidden, targets, weights = hidden[trained], targets[trained], weights[trained]
+    count = len(trained)
+    if count < len(weights):
+        # Filled up with the last of them at weight 0, so that the products' shapes are few (see attention.LENGTH_STEP).
+        place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
+        trained = trained[place.clamp(max=count - 1)]
+        hidden, targets = hidden[trained], targets[trained]
+        weights = torch.where(place < count, weights[trained], 0.0)
     if not torch.is_grad_enabled():
         # The function below goes by requires_grad alone, and would make the head's gradient for nobody.
         weight = weight.detach()
     loss = _LinearCrossEntropy.apply(hidden, weight, targets, weights)
-    return loss, torch.tensor(len(trained), device=hidden.device)
+    return loss, torch.tensor(count, device=hidden.device)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

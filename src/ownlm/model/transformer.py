@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, AttentionContext, Packed
+from .attention import Attention, AttentionContext, Packed, rounded_rows
 from .config import ModelConfig
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
@@ -101,35 +101,32 @@ class Transformer(nn.Module):
         self, tokens: Tensor, positions: Tensor, starts: Sequence[int], targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The weighted sum of next-token losses in nats and the number of trained tokens; arguments as in Batch."""
-        hidden = self(tokens, positions, Packed(starts))
+        rows = rounded_rows(len(tokens), tokens.device)
+        tokens, positions, targets, weights = (_filled(x, rows) for x in (tokens, positions, targets, weights))
+        hidden = self(tokens, positions, Packed(starts, rows))
         return linear_cross_entropy(hidden, self.head_weight, targets, weights)
 
     @torch.no_grad()
     def logits(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
         """Float32 logits of every position of every document, each [length, vocab], all in one packed pass."""
-        starts = [0]
-        for document in documents:
-            starts.append(starts[-1] + len(document))
-        tokens, positions = self._flat(documents)
-        hidden = self(tokens, positions, Packed(starts))
+        hidden, starts, _ = self._read(documents)
         return [self.logits_of(hidden[a:b]) for a, b in itertools.pairwise(starts)]
 
     @torch.no_grad()
     def losses(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
         """The loss in nats of each token after the first, given those before it: per document [length - 1]."""
-        starts = [0]
-        for document in documents:
-            starts.append(starts[-1] + len(document))
-        tokens, positions = self._flat(documents)
-        hidden = self(tokens, positions, Packed(starts))
-        return [
-            token_losses(hidden[a : b - 1], self.head_weight, tokens[a + 1 : b]) for a, b in itertools.pairwise(starts)
-        ]
+        hidden, starts, tokens = self._read(documents)
+        losses = token_losses(hidden, self.head_weight, tokens.roll(-1))
+        return [losses[a : b - 1] for a, b in itertools.pairwise(starts)]
 
-    def _flat(self, documents: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        tokens = torch.tensor([t for document in documents for t in document], device=self.device)
-        positions = torch.tensor([i for document in documents for i in range(len(document))], device=self.device)
-        return tokens, positions
+    def _read(self, documents: Sequence[Sequence[int]]) -> tuple[Tensor, list[int], Tensor]:
+        """One packed pass: (hidden [rows, width], where the documents begin and the last ends, tokens [rows])."""
+        starts = list(itertools.accumulate(map(len, documents), initial=0))
+        rows = rounded_rows(starts[-1], self.device)
+        tokens = torch.tensor([t for document in documents for t in document], device=self.device, dtype=torch.int64)
+        positions = torch.cat([torch.arange(len(document), device=self.device) for document in documents])
+        tokens, positions = _filled(tokens, rows), _filled(positions, rows)
+        return self(tokens, positions, Packed(starts, rows)), starts, tokens
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Transformer:
         """Moves with the rest, but keeps its rotary frequencies in float32: narrower ones turn far positions wrong."""
@@ -172,3 +169,8 @@ class Transformer(nn.Module):
                 values = torch.randn(parameter.shape, generator=generator) * scale
             with torch.no_grad():
                 parameter.copy_(values)
+
+
+def _filled(x: Tensor, rows: int) -> Tensor:
+    """x: [tokens] with zeros after them: [rows]."""
+    return F.pad(x, (0, rows - len(x))) if rows > len(x) else x

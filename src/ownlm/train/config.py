@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from ..config import Config, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
 
 Paths = list[str]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MixEntry(Config):
@@ -18,9 +19,9 @@ class MixEntry(Config):
 
     dataset: str
     """A dataset folder or a plain file, as data.train takes."""
-    weight: float = 1.0
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Its share of the trained tokens, relative to the other entries'."""
-    epochs: float | None = None
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """At most this many passes over it."""
 
 
@@ -64,11 +65,11 @@ class OptimizerConfig(Config):
 
     kind: Literal["adamw"] = "adamw"
     """AdamW (Loshchilov and Hutter 2019), fused."""
-    lr: float = Field(default=3e-4, gt=0)
+    lr: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
     """The highest learning rate."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled decay of matrices; biases, norms and adapters have none."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """Decay of the first and second moments."""
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the second moment."""
@@ -114,7 +115,7 @@ class TrainConfig(Config):
 
     out: str = "runs/model"
     """The run's folder; the same command on the same folder resumes."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Decides the initial weights, the order of the data and dropout."""
     base: str | None = None
     """The model to start from: a folder, hf:ORG/NAME, a .gguf file or a name from 'ownlm models'."""
@@ -134,7 +135,7 @@ class TrainConfig(Config):
     """Tokens in memory at once; it changes memory and speed, never the result beyond rounding."""
     steps: int | None = Field(default=None, ge=1)
     """Updates to make; give steps or epochs."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Passes over the data; give steps or epochs, none is one pass."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How gradients become updates."""
@@ -155,12 +156,21 @@ class TrainConfig(Config):
     track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
     """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
 
+    @field_validator("micro_batch_tokens", mode="before")
+    @classmethod
+    def _some_tokens(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError("a whole number of at least 1, or auto, is needed")
+        return value
+
     @model_validator(mode="after")
     def _sound(self) -> TrainConfig:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
-        if (self.base is None) == (self.model is None):
-            raise ValueError("give base (a model to start from) or model (the shape of a new one)")
+        if self.base is not None and self.model is not None:
+            raise ValueError("give base (a model to start from) or model (the shape of a new one), not both")
+        if self.base is None and self.model is None:
+            raise ValueError("base (a model to start from) or model (the shape of a new one) is missing")
         if self.model is not None and self.tokenizer is None:
             raise ValueError("a new model needs a tokenizer: make one with 'ownlm tokenizer train'")
         if self.model is not None and self.adapter is not None:
@@ -171,7 +181,7 @@ class TrainConfig(Config):
 
 
 # What may differ between the command that began a run and the one that resumes it: none of it changes the past.
-MAY_CHANGE = ("steps", "epochs", "checkpoint", "validate", "track", "device")
+MAY_CHANGE = ("steps", "epochs", "checkpoint", "validate", "track", "device", "micro_batch_tokens", "compile")
 
 
 def read_train_config(source: str | Path | dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:

@@ -98,7 +98,7 @@ def prepare_data(
     names = [entry.dataset for entry in entries] if entries else config.data.train
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"'{min(twice)}' is named twice", where="data.train", hint="use data.mix with epochs")
-    sources = [_source(name, config, tokenizer, length, say) for name in names]
+    sources = [_source(name, config, tokenizer, length) for name in names]
     loader = Loader(
         [source.dataset for source in sources],
         batch_tokens=config.batch_tokens,
@@ -109,7 +109,11 @@ def prepare_data(
     )
     if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
         raise DataError("no token of the training data is to be trained", where=", ".join(names))
-    held = [_source(name, config, tokenizer, length, say) for name in config.data.validation]
+    held = [_source(name, config, tokenizer, length) for name in config.data.validation]
+    for source in held:
+        # What is left out of the training stands in its ledger; validation has none.
+        for reason, part in source.prepared.dropped.items():
+            say(f"{source.name}: {part['documents']:,} documents are left out of the validation ({reason})")
     validation = None
     if held:
         validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
@@ -130,7 +134,7 @@ def _length(config: TrainConfig, max_positions: int) -> int:
     return length
 
 
-def _source(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int, say: Callable[[str], None]) -> Source:
+def _source(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int) -> Source:
     path = Path(name)
     if (path / INDEX).is_file():
         dataset = TokenDataset(path)

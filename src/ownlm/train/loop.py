@@ -32,6 +32,8 @@ from .optimizer import clip_gradients, set_rate
 from .schedule import rate
 from .signals import Signals
 
+LOWER_RATE = "set another out, with a lower optimizer.lr or a longer schedule.warmup"
+
 
 class Loop:
     """One run's steps, from where ``state`` stands to the end.
@@ -150,7 +152,7 @@ class Loop:
         raise OwnlmError(
             f"the {what} of step {step + 1} is not a finite number; the update was not made",
             where=str(self.run),
-            hint="lower optimizer.lr or lengthen schedule.warmup, and resume from the last checkpoint",
+            hint=LOWER_RATE,
         )
 
     def _validates_now(self) -> bool:
@@ -163,8 +165,17 @@ class Loop:
         assert self.validation is not None
         loss = held_out_loss(self.model, self.validation, self.micro_batch_tokens, self.config.validate_.tokens)
         state = self.state
+        if not math.isfinite(loss):
+            raise OwnlmError(
+                f"the held-out loss after step {state.step} is not a finite number",
+                where=str(self.run),
+                hint=LOWER_RATE if state.step else "the base's weights may be damaged",
+            )
         self._write(step=state.step, val_loss=loss)
         self.say(f"step {state.step}: held-out loss {loss:.4f}")
+        if state.step == 0:
+            # Where the run comes from; the best is the best of what it made.
+            return False
         improved = state.best_loss is None or loss < state.best_loss
         if improved:
             state.best_loss, state.best_step, state.since_best = loss, state.step, 0
@@ -174,7 +185,7 @@ class Loop:
         if patience is not None and state.since_best >= patience:
             state.stopped = f"no better held-out loss for {patience} validations"
             self.say(f"stopping early at step {state.step}: {state.stopped}")
-        return improved and state.step > 0
+        return improved
 
     def _save(self) -> None:
         self.ledger.check()

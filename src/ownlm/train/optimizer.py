@@ -76,5 +76,6 @@ def load_optimizer_state(
         found = states.get(name, {})
         if set(found) != keys:
             raise DamagedError(f"the optimizer's state of '{name}' is missing", where=where)
-        # The step count stays where AdamW's fused kernel wants it, beside its parameter.
-        optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in found.items()}
+        # The step count stays where AdamW's fused kernel wants it, beside its parameter. Copied, since what is read is
+        # a mapped file, whose space on the disk stays taken after it is deleted.
+        optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in found.items()}

@@ -23,16 +23,17 @@ import torch
 import yaml
 
 from .. import __version__, progress
+from ..config import flatten, read_yaml
 from ..devices import choose_device, choose_dtype, peak_memory_bytes
-from ..errors import ConfigError, UserError
-from ..files import new_folder, read_json, storage_errors, write_json, write_text
+from ..errors import ConfigError, DamagedError, UserError
+from ..files import new_folder, read_json, storage_errors, verify_folder, write_json, write_text
 from ..model.adapters import LoraConfig, adapter_layers, attach, merge
 from ..model.checkpoint import load_model_folder, random_model, read_config, save_model_folder
 from ..model.config import ModelConfig
 from ..model.families import config_from_user
 from ..model.registry import find_model
 from ..model.transformer import Transformer
-from ..report.training import flatten, write_training_report
+from ..report.training import write_training_report
 from ..tokens.tokenizer import Tokenizer, load_tokenizer
 from . import checkpoint
 from .checkpoint import Saved, TrainingState
@@ -41,6 +42,8 @@ from .data import TrainingData, prepare_data
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
+
+CONFIG = "config.yaml"
 
 Say = Callable[[str], None]
 
@@ -74,9 +77,10 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         Interrupted: Ctrl-C; the run is saved.
     """
     folder = Path(config.out)
-    with _locked(folder), _logged(folder, say) as say:
-        config, begun = _settle_config(config, folder, say)
-        if begun and (finished := _finished(config, folder, say)):
+    with _locked(folder):
+        say = _logged(folder, say)
+        _check_config(config, folder)
+        if finished := _finished(config, folder, say):
             return finished
         keep_freed_pages()
         device = choose_device(config.device)
@@ -91,7 +95,8 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         model = _model(config, base, device)
         saved = _saved(config, model, tokenizer)
         steps = data.steps(config)
-        state = _resumed(folder, saved, data, say) or _fresh(data, steps)
+        state = _resumed(config, folder, saved, data, steps, say) or _fresh(data, steps)
+        write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
         loop = Loop(
             config=config,
             run=folder,
@@ -148,7 +153,9 @@ def _fresh(data: TrainingData, steps: int) -> TrainingState:
     return TrainingState(data=data.fingerprints, ledger=data.ledger(steps).as_json())
 
 
-def _resumed(folder: Path, saved: Saved, data: TrainingData, say: Say) -> TrainingState | None:
+def _resumed(
+    config: TrainConfig, folder: Path, saved: Saved, data: TrainingData, steps: int, say: Say
+) -> TrainingState | None:
     """The state of the last good checkpoint, with model and optimizer as they were; None where there is none."""
     found = checkpoint.last_good(folder, say)
     if found is None:
@@ -161,8 +168,19 @@ def _resumed(folder: Path, saved: Saved, data: TrainingData, say: Say) -> Traini
             where=str(folder),
             hint="train into another out, or undo the change",
         )
+    if state.step > steps:
+        raise ConfigError(
+            f"the run has made {state.step} steps already, and {steps} are asked for",
+            where="steps" if config.steps is not None else "epochs",
+            hint="ask for more, or set another out",
+        )
     checkpoint.forget_after(folder, state.step)
     say(f"resuming at step {state.step}")
+    patience = config.validate_.patience
+    if state.stopped is not None and (patience is None or state.since_best < patience):
+        state.stopped = None
+    if state.stopped is not None and state.step < steps:
+        say(f"the run stopped early at step {state.step} ({state.stopped}); a higher validate.patience makes it go on")
     return state
 
 
@@ -180,15 +198,17 @@ def _announce(loop: Loop, say: Say) -> None:
 def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
     """The result: the best weights where there was validation, else the last; merged, saved, summed up."""
     state = loop.state
-    best = state.best_step if state.best_step and state.best_step != state.step else None
-    if best is not None:
-        checkpoint.read_weights(checkpoint.step_folder(folder, best), loop.saved)
-        say(f"taking the weights of step {best}, the best by held-out loss")
+    _take_best(folder, loop, say)
     model = loop.model
     if config.adapter is not None and base is not None:
         model = _merged(config.adapter, loop.saved, base)
         _save_adapter(folder, loop.saved)
     summary = _summary(config, folder, loop)
+    before, after = summary["val_loss_before"], summary["val_loss"]
+    if before is not None and after is not None and after > before:
+        say(
+            f"the held-out loss rose from {before:.4f} to {after:.4f}: the result is worse on it than what it began from"
+        )
     lineage = {
         "parents": [config.base] if config.base else [],
         "data": state.data,
@@ -202,6 +222,23 @@ def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, sa
     write_training_report(folder)
     say(f"done: {folder / 'model'}; report: {folder / 'report.html'}")
     return Run(folder, folder / "model", summary)
+
+
+def _take_best(folder: Path, loop: Loop, say: Say) -> None:
+    """Puts the best weights into the model; where their checkpoint is gone or damaged, the last ones stay."""
+    state = loop.state
+    if state.best_step is None or state.best_step == state.step:
+        return
+    best = checkpoint.step_folder(folder, state.best_step)
+    try:
+        verify_folder(best)
+    except DamagedError as error:
+        say(f"{error}; the result is the last step's weights, not the best ones")
+        losses = [line["val_loss"] for line in checkpoint.last_metrics(loop.metrics) if "val_loss" in line]
+        state.best_step, state.best_loss = state.step, losses[-1]
+        return
+    checkpoint.read_weights(best, loop.saved)
+    say(f"taking the weights of step {state.best_step}, the best by held-out loss")
 
 
 def _stored_dtype(base: Path | None) -> torch.dtype | None:
@@ -240,7 +277,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "run": str(folder),
         "model": str(folder / "model"),
         "steps": state.step,
-        "asked": {"steps": config.steps, "epochs": config.epochs},
+        "asked": _asked(config),
         "tokens": state.tokens,
         "trained_tokens": state.trained_tokens,
         "loss": steps[-1]["loss"] if steps else None,
@@ -258,18 +295,22 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
     }
 
 
-def _settle_config(config: TrainConfig, folder: Path, say: Say) -> tuple[TrainConfig, bool]:
-    """Writes config.yaml, or holds it against the one that began the run; returns whether a run was begun before.
+def _asked(config: TrainConfig) -> dict[str, Any]:
+    """What decides how long a run is; a finished run that is asked for more goes on."""
+    return {"steps": config.steps, "epochs": config.epochs, "patience": config.validate_.patience}
+
+
+def _check_config(config: TrainConfig, folder: Path) -> None:
+    """Holds the config against the one that began the run in this folder.
+
+    A command that failed before its first checkpoint began nothing, so its mistakes may be mended.
 
     Raises:
         ConfigError: a key differs that would make it another run.
     """
-    path = folder / "config.yaml"
-    values = plain(config)
-    begun = path.is_file()
-    if begun:
-        before = yaml.safe_load(path.read_text())
-        old, new = dict(flatten(before)), dict(flatten(values))
+    path = folder / CONFIG
+    if path.is_file() and (checkpoint.steps_saved(folder) or (folder / "run.json").is_file()):
+        old, new = dict(flatten(read_yaml(path))), dict(flatten(plain(config)))
         for key in sorted(set(old) | set(new)):
             if old.get(key) != new.get(key) and key.split(".")[0] not in MAY_CHANGE and key != "out":
                 raise ConfigError(
@@ -277,8 +318,6 @@ def _settle_config(config: TrainConfig, folder: Path, say: Say) -> tuple[TrainCo
                     where=f"{key} in {path}",
                     hint="set another out, or delete the folder to begin again",
                 )
-    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    return config, begun
 
 
 def _finished(config: TrainConfig, folder: Path, say: Say) -> Run | None:
@@ -286,7 +325,7 @@ def _finished(config: TrainConfig, folder: Path, say: Say) -> Run | None:
     if not (folder / "run.json").is_file() or not (folder / "model").is_dir():
         return None
     summary = read_json(folder / "run.json")
-    if summary["asked"] != {"steps": config.steps, "epochs": config.epochs}:
+    if summary["asked"] != _asked(config):
         return None
     say(f"{folder} is already trained; delete it or set another out to train anew")
     return Run(folder, folder / "model", summary)
@@ -296,7 +335,10 @@ def _finished(config: TrainConfig, folder: Path, say: Say) -> Run | None:
 def _locked(folder: Path) -> Iterator[None]:
     """One process trains a folder at a time; the lock goes with the process, however it ends."""
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"'{folder}' cannot be a folder: a file is in its place", where="out") from None
         file = (folder / ".lock").open("w")
     with file:
         try:
@@ -313,14 +355,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _logged(folder: Path, say: Say) -> Iterator[Say]:
+def _logged(folder: Path, say: Say) -> Say:
     """Says things to the user and into run.log."""
-    with (folder / "run.log").open("a") as log:
+    path = folder / "run.log"
 
-        def both(message: str) -> None:
+    def both(message: str) -> None:
+        say(message)
+        with storage_errors(path), path.open("a", encoding="utf-8") as log:
             log.write(message + "\n")
-            log.flush()
-            say(message)
 
-        yield both
+    return both
