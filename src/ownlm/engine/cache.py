@@ -186,22 +186,26 @@ class _Several:
         values[:, self.past : end] = v.transpose(0, 1)
         # With a window the first new token sees back to here, and no other further.
         first = 0 if window is None else max(0, self.past + 1 - window)
+        # Rounded, so that prompts of all lengths share a few compiled kernels: queries that are nobody's come after the
+        # real ones, and keys that are nobody's are zeros that no real query sees.
+        first, end = first // SMALLEST * SMALLEST, -(-end // SMALLEST) * SMALLEST
+        queries = end if self.past == 0 and first == 0 else -(-self.new // SMALLEST) * SMALLEST
         if window not in self.masks:
-            self.masks[window] = self._mask(first, window, q.device)
+            self.masks[window] = self._mask(first, end, queries, window, q.device)
         mask = self.masks[window]
         # Each key head serves a group of query heads; all are [1, heads, tokens, head_width].
         group = q.shape[1] // k.shape[1]
         keys, values = (x[None, :, first:end].repeat_interleave(group, 1) for x in (keys, values))
-        q = q.transpose(0, 1).unsqueeze(0)
+        q = F.pad(q, (0, 0, 0, 0, 0, queries - self.new)).transpose(0, 1).unsqueeze(0)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=mask is None)
-        return out[0].transpose(0, 1)
+        return out[0, :, : self.new].transpose(0, 1)
 
-    def _mask(self, first: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Which of the keys from ``first`` on each new token sees: [new, keys]; None where it is all up to itself."""
-        end = self.past + self.new
-        if self.past == 0 and (window is None or window >= end):
+    def _mask(self, first: int, end: int, queries: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Which of the keys from ``first`` to ``end`` each query sees: [queries, keys]; None for all up to itself."""
+        if self.past == 0 and (window is None or window >= self.new):
             return None
-        back = torch.arange(self.past, end, device=device).unsqueeze(1) - torch.arange(first, end, device=device)
+        place = torch.arange(self.past, self.past + queries, device=device).unsqueeze(1)
+        back = place - torch.arange(first, end, device=device)
         return back >= 0 if window is None else (back >= 0) & (back < window)
 
 

@@ -11,14 +11,17 @@ import copy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.attention import AttentionContext
+from ..model.attention import AttentionContext, rounded_rows
 from ..model.layers import Linear
 from ..model.transformer import Transformer
 
 # Packed weights are a second copy in memory; larger models go without.
 MOST_PACKED_BYTES = 4 * 2**30
+# Up to here row counts stay as they are.
+MOST_EXACT_ROWS = 32
 
 
 class Runner:
@@ -60,7 +63,12 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [tokens, inputs] -> [tokens, outputs]."""
-        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        rows = len(x)
+        # Few rows are the sequences of a decoding pass; many are a part of a prompt, of any length, and every length
+        # would be another compiled kernel to keep.
+        if rows > MOST_EXACT_ROWS:
+            x = F.pad(x, (0, 0, 0, rounded_rows(rows, x.device) - rows))
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")[:rows]
 
 
 def _packs(model: Transformer) -> bool:

@@ -83,14 +83,14 @@ def support_job(base: str, out: Path) -> Job:
             "epochs": 1,
             "optimizer": {"lr": 1e-3, "betas": [0.9, 0.99]},
             "schedule": {"kind": "cosine", "warmup": 0.1, "floor": 0.05},
-            "validate": {"every": 1000},
-            "checkpoint": {"every": 20, "keep": 1},
+            "validate": {"every": 12},
+            "checkpoint": {"every": 12, "keep": 1},
         },
         questions=[rows[i]["prompt"] for i in (0, 9, 25)],
         prompt=lambda tokenizer, text: tokenizer.render(
             [{"role": "user", "content": text}], add_generation_prompt=True
         ),
-        sampling=SamplingOptions(max_tokens=120, temperature=0),
+        sampling=SamplingOptions(max_tokens=160, temperature=0),
         pairs=lambda tokenizer: _support_pairs(tokenizer, rows[:16]),
     )
 
@@ -145,7 +145,7 @@ def scratch_job(out: Path) -> Job:
             "tokenizer": str(folder),
             "data": {"train": str(train), "validation": str(held), "length": 256},
             "batch_tokens": 4096,
-            "epochs": 6,
+            "epochs": 4,
             "dropout": 0.1,
             "optimizer": {"lr": 2e-3, "betas": [0.9, 0.98]},
             "schedule": {"kind": "cosine", "warmup": 0.05},

@@ -126,13 +126,13 @@ def _next(job: Job, model: Path) -> list[str]:
         talk = f"ownlm generate {model} --prompt 'ROMEO:'"
     else:
         talk = f"ownlm chat {model}"
-    return [talk, "ownlm train CONFIG.yaml  (start from " + str(model.parent / "config.yaml") + ")", "ownlm doctor"]
+    config = model.parent / "config.yaml"
+    return [talk, f"ownlm train {config} out=my-run  # with data.train=YOUR.jsonl", f"ownlm export {model} --to hf --out exported"]
 
 
 def _report(job: Job, out: Path, before: Look, after: Look) -> None:
     """The run's own report, with the counterfactual check added."""
-    report = training_report(out, job.title)
-    report.summary(job.about)
+    report = training_report(out, job.title, job.about)
     report.section(
         "Does it treat people alike?",
         "The same answers were scored after the same questions with only a name or a word exchanged. A gap above 0 means "

@@ -36,14 +36,14 @@ def write_training_report(run_folder: Path) -> Path:
     return path
 
 
-def training_report(run_folder: Path, title: str = "Training report") -> Report:
+def training_report(run_folder: Path, title: str = "Training report", about: str = "") -> Report:
     """The report, to be written or to have more sections added; a file that is not there leaves its section out."""
     metrics = read_metrics(run_folder / "metrics.jsonl")
     run = _optional_json(run_folder / "run.json")
     ledger = _optional_json(run_folder / "ledger.json")
     samples = _optional_json(run_folder / "samples.json") or []
     report = Report(title, subtitle=str(run.get("run") or run_folder))
-    for paragraph in _summary(metrics, run, ledger):
+    for paragraph in ([about] if about else []) + _summary(metrics, run, ledger):
         report.summary(paragraph)
     report.figures(_key_figures(metrics, run))
     _add_curves(report, metrics)
