@@ -75,7 +75,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, value in dict(train=160, held=40, rank=16, batch_tokens=1536, turns=2).items():
+    numbers = {"train": 160, "held": 40, "rank": 16, "batch_tokens": 1536, "turns": 2}
+    for name, value in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--base", default="smollm2-135m-instruct")

@@ -62,7 +62,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, value in dict(layers=12, heads=12, width=768, vocab=50257, length=512, batch=4, steps=8, turns=2).items():
+    shape = {"layers": 12, "heads": 12, "width": 768, "vocab": 50257, "length": 512, "batch": 4}
+    for name, value in {**shape, "steps": 8, "turns": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--peer", help="the Python of an environment with the peer installed")
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
@@ -71,14 +72,14 @@ def main() -> None:
         print(json.dumps(ours(arguments)))
         return
     names = ("layers", "heads", "width", "vocab", "length", "batch", "steps")
-    shape = [text for name in names for text in (f"--{name}", str(getattr(arguments, name)))]
+    given = [text for name in names for text in (f"--{name}", str(getattr(arguments, name)))]
     mine, theirs = [], []
     for _ in range(arguments.turns):
-        command = [sys.executable, __file__, "--once", *shape]
+        command = [sys.executable, __file__, "--once", *given]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         mine.append(json.loads(done.stdout.strip().split("\n")[-1]))
         if arguments.peer:
-            theirs.append(peer(arguments.peer, "hf_pretrain.py", *shape))
+            theirs.append(peer(arguments.peer, "hf_pretrain.py", *given))
     rate = matmul_rate()
     result: dict[str, Any] = {"benchmark": "pretrain", "machine": machine_line(), "ours": mine}
     result["share_of_matmul_rate"] = round(max(run["flops_per_second"] for run in mine) / rate, 3)

@@ -13,7 +13,27 @@ from ownlm.model.checkpoint import random_model, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.tokens.train_bpe import train_tokenizer
 
-WORDS = "the a model reads text learns token by word and writes what it has seen before while loss falls".split()
+WORDS = [
+    "the",
+    "a",
+    "model",
+    "reads",
+    "text",
+    "learns",
+    "token",
+    "by",
+    "word",
+    "and",
+    "writes",
+    "what",
+    "it",
+    "has",
+    "seen",
+    "before",
+    "while",
+    "loss",
+    "falls",
+]
 
 
 def sentences(count: int, seed: int) -> list[str]:

@@ -48,7 +48,8 @@ def digests(loader: Loader) -> dict[tuple[int, int, int], str]:
 
 def test_it_does_not_matter_what_was_asked_for_before(dataset: Path) -> None:
     expected = digests(make(dataset))
-    assert len({expected[step, 0, 1] for step in range(STEPS)}) == STEPS, "every step is another batch"
+    epoch = make(dataset).steps_in_epoch(0)
+    assert len({expected[step, 0, 1] for step in range(epoch)}) == epoch > 9, "every step of an epoch is another batch"
     shuffled = PLACES * 2
     random.Random(3).shuffle(shuffled)
     loader = make(dataset)

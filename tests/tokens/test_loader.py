@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ def test_the_order_is_the_same_on_every_machine(tmp_path: Path) -> None:
     dataset = write(tmp_path / "data", [3, 9, 4, 7, 2, 8, 5, 6])
     loader = Loader([dataset], batch_tokens=16, length=16, seed=1)
     steps = [[piece.index for piece in loader.pieces(step)] for step in range(loader.steps_in_epoch(0))]
-    assert steps == [[5, 7, 4], [1, 3], [6, 2, 0]]
+    assert steps == [[1, 2, 0], [5, 3], [7, 6, 4]]
 
 
 def test_epochs_and_seeds_differ_and_steps_are_full(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_epochs_and_seeds_differ_and_steps_are_full(tmp_path: Path) -> None:
     sizes = [loader.tokens(step) for step in range(steps)]
     assert sum(sizes) == sum(lengths)
     assert min(sizes[:-1]) > 0.9 * 256  # only the last may be small
-    assert np.mean(sizes[:-1]) > 0.999 * 256
+    assert np.mean(sizes[:-1]) > 0.985 * 256
     orders = []
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
         other = Loader([dataset], batch_tokens=256, length=100, seed=seed)
@@ -185,6 +186,21 @@ def test_epochs_and_seeds_differ_and_steps_are_full(tmp_path: Path) -> None:
     early = [piece for step in range(steps // 8) for piece in loader.pieces(step)]
     assert abs(np.mean([len(p) for p in early]) - np.mean(lengths)) < 5
     assert abs(np.mean([p.document for p in early]) - 1500) < 150
+
+
+def test_a_small_epoch_meets_anew_and_is_not_sorted_by_length(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(0).integers(60, 450, 160)
+    loader = Loader([write(tmp_path / "data", lengths.tolist())], batch_tokens=1536, length=450, seed=0)
+    first, then = loader.steps_in_epoch(0), loader.steps_in_epoch(0) + loader.steps_in_epoch(1)
+    together = []
+    for steps in (range(first), range(first, then)):
+        held = [sorted(piece.index for piece in loader.pieces(step)) for step in steps]
+        together.append({pair for step in held for pair in itertools.combinations(step, 2)})
+    # Of any two documents, about 5% share a step by chance; best fit over the whole epoch would keep 95% together.
+    assert len(together[0] & together[1]) < 0.15 * len(together[0])
+    means = [np.mean([len(piece) for piece in loader.pieces(step)]) for step in range(first - 1)]
+    # Six documents of that spread scatter by 46 tokens by chance.
+    assert np.std(means) < 2 * lengths.std() / np.sqrt(6)
 
 
 def test_mix_without_weights_takes_everything(tmp_path: Path) -> None:

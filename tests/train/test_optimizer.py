@@ -155,12 +155,15 @@ def test_a_saved_state_goes_on_bit_for_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_the_state_before_the_first_update_is_empty_and_loads() -> None:
+def test_the_state_before_the_first_update_is_what_the_framework_would_make() -> None:
     named = trained_parameters(tiny("gpt2"))
     optimizer = make_optimizer(named, OptimizerConfig())
-    assert optimizer_state(optimizer, named) == {}
-    load_optimizer_state(optimizer, named, {}, "here")
-    updated(named, optimizer, range(1))
+    state = optimizer_state(optimizer, named)
+    assert state and all(not tensor.any() for tensor in state.values())
+    bare = torch.optim.AdamW([parameter for _, parameter in named], lr=0.0, fused=True)
+    updated(named, bare, range(1))
+    made = optimizer_state(bare, named)
+    assert {key: (t.shape, t.dtype) for key, t in made.items()} == {key: (t.shape, t.dtype) for key, t in state.items()}
 
 
 def without(key: str) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .attention import rounded_rows
 
 # Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units.
-CHUNK_BYTES = 96 * 2**20
+CHUNK_BYTES = 104 * 2**20
 # Bytes of float32 probabilities worked on at once on a CPU: about what its cache holds, so that the softmax's passes
 # over them cost no memory traffic.
 BLOCK_BYTES = 4 * 2**20
@@ -55,7 +55,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight: Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        rows = max(1, CHUNK_BYTES // (narrow.element_size() * len(narrow)))
+        most = max(1, CHUNK_BYTES // (narrow.element_size() * len(narrow)))
+        # Chunks of one size, so that the last is not a sliver.
+        rows = max(1, -(-len(hidden) // max(1, -(-len(hidden) // most))))
         # One buffer for every chunk: fresh pages for each would cost more than the softmax.
         buffer = hidden.new_empty(min(rows, len(hidden)), len(narrow))
         for start in range(0, len(hidden), rows):
@@ -66,7 +68,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.mm(logits, narrow, out=grad_hidden[part])
             if wants_weight:
                 product = logits.t() @ hidden[part]
-                grad_weight = product.float() if grad_weight is None else grad_weight.add_(product)
+                if grad_weight is None:
+                    grad_weight = product.float()
+                else:
+                    _add(grad_weight, product)
+                del product
         if wants_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight)
         ctx.grads = (grad_hidden, grad_weight)
@@ -83,6 +89,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(grad).to(ctx.weight_dtype)
         return grad_hidden, grad_weight, None, None
+
+
+def _add(wide: Tensor, narrow: Tensor) -> None:
+    """wide += narrow, some rows at a time: at once, the framework would first widen all of ``narrow``."""
+    rows = max(1, BLOCK_BYTES // (4 * wide.shape[1]))
+    for a, b in zip(wide.split(rows), narrow.split(rows), strict=True):
+        a.add_(b)
 
 
 def _softmax_gradient(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

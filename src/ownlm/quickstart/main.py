@@ -127,7 +127,11 @@ def _next(job: Job, model: Path) -> list[str]:
     else:
         talk = f"ownlm chat {model}"
     config = model.parent / "config.yaml"
-    return [talk, f"ownlm train {config} out=my-run  # with data.train=YOUR.jsonl", f"ownlm export {model} --to hf --out exported"]
+    return [
+        talk,
+        f"ownlm train {config} out=my-run  # with data.train=YOUR.jsonl",
+        f"ownlm export {model} --to hf --out exported",
+    ]
 
 
 def _report(job: Job, out: Path, before: Look, after: Look) -> None:

@@ -6,6 +6,7 @@ version and on every machine.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from .packing import best_fit
 
-# How many steps' tokens are packed together: enough for full bins, few enough that a step stays a random draw.
-WINDOW_STEPS = 64
+# How many steps are filled at the same time: enough to fill them, few enough that each stays a random draw.
+OPEN_STEPS = 8
 
 # What random bits are drawn for.
-_ORDER, _STEPS, _PART = range(3)
+_ORDER, _PART = range(2)
 
 Integers = NDArray[np.int64]
 
@@ -111,29 +112,48 @@ class EpochPlan:
 def plan_epoch(pieces: Integers, lengths: Integers, batch_tokens: int, seed: int, epoch: int) -> EpochPlan:
     """Shuffles an epoch's pieces and packs them into steps of at most ``batch_tokens``.
 
-    The shuffled pieces are packed by best fit, a window of them at a time, and each window's steps are shuffled again.
-    The emptiest step of a window is opened and joins the next, so only the epoch's last step may be small.
+    The pieces come in their shuffled order, and each goes into the fullest of a few open steps that has room for it
+    (bounded best fit, Johnson 1974): steps are nearly full, and yet a random draw. Packing many at once would fill them
+    a little better, but sorts by length: short documents would meet in one step and long ones in another, in every
+    epoch the same. What is left open at the end is packed once more, so only the last step may be small.
 
     Args:
         pieces: the epoch's pieces, by number, some perhaps several times.
         lengths: tokens of every piece there is, by number.
     """
     shuffled = pieces[np.argsort(_bits(len(pieces), seed, epoch, _ORDER), kind="stable")]
-    before = np.cumsum(lengths[shuffled]) - lengths[shuffled]
-    window_of = before // (WINDOW_STEPS * batch_tokens)
-    windows = np.split(shuffled, np.flatnonzero(np.diff(window_of)) + 1)
-    steps: list[Integers] = []
-    carried = np.zeros(0, np.int64)
-    for number, window in enumerate(windows):
-        pool = np.concatenate((carried, window))
-        bins = [pool[items] for items in best_fit(lengths[pool], batch_tokens)]
-        sizes = [int(lengths[items].sum()) for items in bins]
-        carried = bins.pop(sizes.index(min(sizes)))
-        order = np.argsort(_bits(len(bins), seed, epoch, _STEPS, number), kind="stable")
-        steps += [bins[i] for i in order]
-    steps.append(carried)
+    steps, left = _fill(shuffled.tolist(), lengths[shuffled].tolist(), batch_tokens)
+    if left:
+        rest = np.array(left)
+        bins = [rest[items].tolist() for items in best_fit(lengths[rest], batch_tokens)]
+        steps += sorted(bins, key=lambda items: -int(lengths[items].sum()))
     starts = np.cumsum([0, *map(len, steps)])
-    return EpochPlan(np.concatenate(steps), starts)
+    return EpochPlan(np.array([piece for step in steps for piece in step], np.int64), starts)
+
+
+def _fill(pieces: list[int], lengths: list[int], capacity: int) -> tuple[list[list[int]], list[int]]:
+    """The steps that were closed, in that order, and the pieces of those still open at the end."""
+    steps: list[list[int]] = []
+    # Rising by what is free, so the first with room is the fullest.
+    free: list[int] = []
+    held: list[list[int]] = []
+    for piece, length in zip(pieces, lengths, strict=True):
+        place = bisect.bisect_left(free, length)
+        if place < len(free):
+            room, step = free.pop(place) - length, held.pop(place)
+        else:
+            if len(free) == OPEN_STEPS:
+                free.pop(0)
+                steps.append(held.pop(0))
+            room, step = capacity - length, []
+        step.append(piece)
+        if room:
+            place = bisect.bisect_left(free, room)
+            free.insert(place, room)
+            held.insert(place, step)
+        else:
+            steps.append(step)
+    return steps, [piece for step in held for piece in step]
 
 
 def _bits(count: int, *key: int) -> NDArray[np.uint64]:

@@ -30,7 +30,15 @@ def make_optimizer(named: Named, config: OptimizerConfig) -> torch.optim.Optimiz
         {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    for _, parameter in named:
+        # What the first update would make, but before any activation: taken between two steps, it would scatter them.
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -82,7 +82,6 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         _check_config(config, folder)
         if finished := _finished(config, folder, say):
             return finished
-        keep_freed_pages()
         device = choose_device(config.device)
         base = find_model(config.base) if config.base else None
         tokenizer = load_tokenizer(find_model(config.tokenizer)) if config.tokenizer else load_tokenizer(_given(base))
@@ -109,6 +108,7 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
             say=say,
         )
         _announce(loop, say)
+        keep_freed_pages()
         loop.train()
         return _finish(config, folder, loop, base, say)
 
