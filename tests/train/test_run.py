@@ -362,3 +362,8 @@ def test_metrics_go_to_tensorboard_too_where_it_is_installed(train: Train, setti
         return
     run = train(settings, track=["jsonl", "tensorboard"]).run
     assert list((run.folder / "tensorboard").glob("events.*"))
+
+
+def test_a_lone_tokenizer_file_is_a_tokenizer(train: Train, settings: dict[str, Any], corpus: Path) -> None:
+    lone = train(settings, tokenizer=str(corpus / "tokenizer" / "tokenizer.json"), out=f"{settings['out']}-lone")
+    assert lone.run.metrics[-1]["step"] == settings["steps"]

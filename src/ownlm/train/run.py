@@ -44,6 +44,7 @@ from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
 
 CONFIG = "config.yaml"
+REPORT = "report.html"
 
 Say = Callable[[str], None]
 
@@ -84,7 +85,7 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
             return finished
         device = choose_device(config.device)
         base = find_model(config.base) if config.base else None
-        tokenizer = load_tokenizer(find_model(config.tokenizer)) if config.tokenizer else load_tokenizer(_given(base))
+        tokenizer = _tokenizer(config, base)
         shape = _shape(config, base)
         if config.objective.kind == "chat":
             # What a base without a template is trained on must be what its folder then says.
@@ -113,9 +114,13 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         return _finish(config, folder, loop, base, say)
 
 
-def _given(base: Path | None) -> Path:
+def _tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
+    """The config's own, which may be a lone tokenizer.json, or the base's."""
+    if config.tokenizer is not None:
+        lone = Path(config.tokenizer)
+        return load_tokenizer(lone if lone.suffix == ".json" and lone.is_file() else find_model(config.tokenizer))
     assert base is not None, "the config has a base or a tokenizer"
-    return base
+    return load_tokenizer(base)
 
 
 def _shape(config: TrainConfig, base: Path | None) -> ModelConfig:
@@ -220,7 +225,7 @@ def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, sa
     write_json(folder / "ledger.json", summary["ledger"])
     write_json(folder / "run.json", summary)
     write_training_report(folder)
-    say(f"done: {folder / 'model'}; report: {folder / 'report.html'}")
+    say(f"done: {folder / 'model'}; report: {folder / REPORT}")
     return Run(folder, folder / "model", summary)
 
 
@@ -327,6 +332,9 @@ def _finished(config: TrainConfig, folder: Path, say: Say) -> Run | None:
     summary = read_json(folder / "run.json")
     if summary["asked"] != _asked(config):
         return None
+    if not (folder / REPORT).is_file():
+        # Killed after the summary and before the page.
+        write_training_report(folder)
     say(f"{folder} is already trained; delete it or set another out to train anew")
     return Run(folder, folder / "model", summary)
 
