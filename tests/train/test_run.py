@@ -19,6 +19,7 @@ from ownlm.files import verify_folder
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.report.training import write_training_report
+from ownlm.tokens.prepare import tokenize_files
 from ownlm.tokens.tokenizer import load_tokenizer
 from ownlm.train.config import TrainConfig, read_train_config
 
@@ -367,3 +368,13 @@ def test_metrics_go_to_tensorboard_too_where_it_is_installed(train: Train, setti
 def test_a_lone_tokenizer_file_is_a_tokenizer(train: Train, settings: dict[str, Any], corpus: Path) -> None:
     lone = train(settings, tokenizer=str(corpus / "tokenizer" / "tokenizer.json"), out=f"{settings['out']}-lone")
     assert lone.run.metrics[-1]["step"] == settings["steps"]
+
+
+def test_a_dataset_made_for_another_objective_is_refused(
+    train: Train, settings: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(corpus / "tokenizer")
+    cache = tmp_path / "cache"
+    made = tokenize_files([corpus / "chats.jsonl"], tokenizer, kind="chat", length=128, cache_folder=cache)
+    with pytest.raises(DataError, match="made for chats, and the objective learns texts"):
+        train(settings, data__train=str(made.folder))

@@ -136,15 +136,21 @@ def _length(config: TrainConfig, max_positions: int) -> int:
 
 def _source(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int) -> Source:
     path = Path(name)
+    kind: Literal["chat", "text"] = "chat" if config.objective.kind == "chat" else "text"
     if (path / INDEX).is_file():
         dataset = TokenDataset(path)
         if dataset.info.get("tokenizer") != tokenizer.fingerprint:
             hint = "tokenize the text again, or name the tokenizer the dataset was made with"
             raise DataError("this dataset was made with another tokenizer", where=name, hint=hint)
+        held = dataset.info.get("kind", kind)
+        if held != kind:
+            hint = f"set objective.kind to {'chat' if held == 'chat' else 'causal'}, or name another dataset"
+            raise DataError(
+                f"this dataset was made for {held}s, and the objective learns {kind}s", where=name, hint=hint
+            )
         documents, tokens = len(dataset), dataset.total_tokens
         dropped = dataset.info.get("dropped", {})
         return Source(name, dataset, PreparedData(path, documents, tokens, trained=0, dropped=dropped))
-    kind: Literal["chat", "text"] = "chat" if config.objective.kind == "chat" else "text"
     too_long = config.data.too_long if kind == "chat" else "split"
     with Progress(f"Reading {name}", unit="documents") as progress:
         prepared = tokenize_files(
