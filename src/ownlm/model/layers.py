@@ -41,7 +41,8 @@ class Linear(nn.Module):
 class _NarrowedLinear(torch.autograd.Function):
     """A product in x's dtype with a wider weight, keeping no narrow copy of the weight until the backward pass.
 
-    Autograd would keep every layer's copy (half the model again); casting a second time costs about 2% of a step.
+    Autograd would keep every layer's copy (half the model again); what casting a second time costs was too little to
+    measure.
     """
 
     @staticmethod
