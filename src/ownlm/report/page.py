@@ -6,7 +6,9 @@ on a phone, on paper, and with a screen reader.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -47,13 +49,62 @@ class Token:
     trained: bool
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """A piece of a text from elsewhere: where it stands, what explains it, and its words.
+
+    Attributes:
+        place: where it comes from.
+        runs: the text in order, as (text, whether it is marked).
+        facts: (name, value) that explain it.
+        badge: a word or two on its corner.
+        good: whether the badge is good news (True), bad news (False) or neither.
+    """
+
+    place: str
+    runs: Sequence[tuple[str, bool]]
+    facts: Sequence[tuple[str, str]] = ()
+    badge: str = ""
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One row of a table with bars.
+
+    Attributes:
+        label: what the row is about.
+        bar: (colour, share of the whole width) from left to right; the colours are those of ``BAR_COLORS``.
+        values: the row's other columns.
+        rule: an expression or a name from a file, under the label.
+        level: -1 for the heading of the rows that follow, 1 for a row that is part of the one above it.
+        fold: what the folded part under the row is called.
+        excerpts: what stands in it.
+    """
+
+    label: str
+    bar: Sequence[tuple[str, float]] = ()
+    values: Sequence[Any] = ()
+    rule: str = ""
+    level: int = 0
+    fold: str = ""
+    excerpts: Sequence[Excerpt] = ()
+
+
+BAR_COLORS = ("first", "second", "third", "fourth", "lost")
+"""A bar's colours; what was lost is hatched, so that it is told apart without colour too."""
+
+Part = tuple[str, Any]
+"""What stands in a section: its kind and its content."""
+
+
 @dataclass
 class Section:
     """A heading and what stands under it, in order: each part is (kind, content)."""
 
     heading: str
     text: str = ""
-    parts: list[tuple[str, Any]] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
 
 class Report:
@@ -78,6 +129,8 @@ class Report:
         self._figures: list[Figure] = []
         self._sections: list[Section] = []
         self._charts = 0
+        self._folds: list[list[Part]] = []
+        self._contents = False
 
     def summary(self, text: str) -> None:
         """A paragraph in plain language at the top of the page."""
@@ -86,6 +139,10 @@ class Report:
     def figures(self, figures: Sequence[Figure]) -> None:
         """The key figures, under the summary."""
         self._figures.extend(figures)
+
+    def contents(self) -> None:
+        """Links to the sections, under the key figures."""
+        self._contents = True
 
     def section(self, heading: str, text: str = "") -> None:
         """Begins a section; what is added next stands in it."""
@@ -96,7 +153,7 @@ class Report:
         self._charts += 1
         svg = inline_svg(chart.svg(), f"chart-{self._charts}")
         drawn = {"title": chart.title, "caption": chart.caption, "svg": svg}
-        parts = self._last().parts
+        parts = self._parts()
         if parts and parts[-1][0] == "charts":
             parts[-1][1].append(drawn)
         else:
@@ -104,25 +161,73 @@ class Report:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """A table; numbers are set to the right. The first column names the row."""
-        numeric = [
-            bool(rows) and all(isinstance(row[i], (int, float)) or row[i] in ("", None) for row in rows)
-            for i in range(len(columns))
-        ]
+        numeric = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
         shown = [[_cell(value) for value in row] for row in rows]
         content = {"title": title, "columns": list(zip(columns, numeric, strict=True)), "rows": shown, "note": note}
-        self._last().parts.append(("table", content))
+        self._parts().append(("table", content))
 
     def compare(self, samples: Sequence[Sample], before: str = "before", after: str = "after") -> None:
         """Prompts with the answers before and after, side by side."""
-        self._last().parts.append(("compare", {"samples": list(samples), "before": before, "after": after}))
+        self._parts().append(("compare", {"samples": list(samples), "before": before, "after": after}))
 
     def tokens(self, tokens: Sequence[Token]) -> None:
         """A text token by token, the trained ones marked."""
-        self._last().parts.append(("tokens", {"tokens": list(tokens), "hue": len(self._sections) % 6 + 1}))
+        self._parts().append(("tokens", {"tokens": list(tokens), "hue": len(self._sections) % 6 + 1}))
+
+    def bars(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[BarRow],
+        legend: Sequence[tuple[str, str]] = (),
+        caption: str = "",
+        narrow: bool = False,
+    ) -> None:
+        """A table whose rows carry a bar: a chart that needs no description, since every number stands beside its bar.
+
+        Args:
+            title: what is shown.
+            columns: the names of all columns, the labels' first.
+            rows: from top to bottom.
+            legend: what each colour means, as (colour, meaning).
+            caption: one sentence that tells a reader what to see.
+            narrow: set close; several in a row stand side by side where there is room.
+        """
+        values = [row.values for row in rows if row.values]
+        numeric = [False, *(_is_numeric([row[i] for row in values]) for i in range(len(columns) - 1))]
+        content = {
+            "title": title,
+            "columns": list(zip(columns, numeric, strict=True)),
+            "rows": [(row, [_cell(value) for value in row.values]) for row in rows],
+            "legend": list(legend),
+            "caption": caption,
+            "narrow": narrow,
+        }
+        parts = self._parts()
+        if narrow and parts and parts[-1][0] == "bars" and parts[-1][1][-1]["narrow"]:
+            parts[-1][1].append(content)
+        else:
+            parts.append(("bars", [content]))
+
+    def side_by_side(self, title: str, excerpts: Sequence[Excerpt], about: str = "") -> None:
+        """Texts to compare, in columns where there is room."""
+        content = {"title": title, "excerpts": list(excerpts), "about": about, "level": 3 + bool(self._folds)}
+        self._parts().append(("side_by_side", content))
+
+    @contextmanager
+    def fold(self, heading: str, *, opened: bool = False) -> Iterator[None]:
+        """What is added inside stands under a heading that opens and closes it."""
+        inner: list[Part] = []
+        self._parts().append(("fold", {"heading": heading, "parts": inner, "opened": opened}))
+        self._folds.append(inner)
+        try:
+            yield
+        finally:
+            self._folds.pop()
 
     def note(self, text: str, *, warning: bool = False) -> None:
         """A remark, or a warning the reader should not miss."""
-        self._last().parts.append(("note", {"text": text, "warning": warning}))
+        self._parts().append(("note", {"text": text, "warning": warning}))
 
     def html(self) -> str:
         """The page."""
@@ -130,7 +235,7 @@ class Report:
 
         folder = resources.files(__package__)
         template = Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
         ).from_string((folder / "page.html.jinja").read_text(encoding="utf-8"))
         return template.render(
             title=self.title,
@@ -138,6 +243,7 @@ class Report:
             summary=self._summary,
             figures=self._figures,
             sections=self._sections,
+            contents=self._contents,
             style=(folder / "page.css").read_text(encoding="utf-8"),
         )
 
@@ -149,10 +255,45 @@ class Report:
         """
         write_text(path, self.html())
 
-    def _last(self) -> Section:
+    def _parts(self) -> list[Part]:
+        """Where the next part goes: the innermost open fold, or the last section."""
+        if self._folds:
+            return self._folds[-1]
         if not self._sections:
             self._sections.append(Section(""))
-        return self._sections[-1]
+        return self._sections[-1].parts
+
+
+def visible(text: str) -> str:
+    """The text with what cannot be seen made visible: control characters, and those that turn the line around.
+
+    A file name that reads backwards from its middle, or a NUL in a text, is then seen for what it is, and neither
+    spoils the page.
+    """
+    return _HIDDEN.sub(_named, text)
+
+
+# Control characters but tab and line ends, marks that override or embed a direction, halves of surrogate pairs, and
+# the two code points that are never characters.
+_HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_NUMERIC = re.compile(r"[<>]?[\d.,]+[%kMBT]?|–|")
+
+
+def _named(match: re.Match[str]) -> str:
+    return f"⟨U+{ord(match[0]):04X}⟩"
+
+
+def _visible(value: Any) -> Any:
+    # What is marked as safe is our own markup, not a text.
+    return value if hasattr(value, "__html__") or not isinstance(value, str) else visible(value)
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    """Whether a column holds numbers, or shares and counts written out."""
+    return bool(values) and all(
+        isinstance(value, (int, float)) or value is None or (isinstance(value, str) and _NUMERIC.fullmatch(value))
+        for value in values
+    )
 
 
 def _cell(value: Any) -> str:
