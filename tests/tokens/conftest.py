@@ -39,6 +39,12 @@ LLAMA3_PATTERN = (
 
 
 @pytest.fixture(scope="session")
+def sample() -> list[str]:
+    """The texts that the tokenizers here are trained on."""
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
 def bpe() -> Tokenizer:
     """Byte-level BPE with the ChatML template."""
     return train_tokenizer(CORPUS, 600)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import tokenizers
 
+from ownlm.data.read import Kind, Record
 from ownlm.errors import ConfigError, DataError
-from ownlm.tokens import prepare
+from ownlm.tokens import fast, flat, prepare
 from ownlm.tokens.chat import render_for_training
 from ownlm.tokens.prepare import tokenize_files
-from ownlm.tokens.shards import TokenDataset
+from ownlm.tokens.shards import ShardWriter, TokenDataset
 from ownlm.tokens.tokenizer import Tokenizer
 
 CHATS = [
@@ -161,3 +162,106 @@ def test_a_refused_conversation_is_named(bpe: Tokenizer, tmp_path: Path) -> None
     with pytest.raises(DataError, match="unknown role 'human'") as caught:
         tokenize_files([path], bpe, kind="chat", length=100, cache_folder=tmp_path / "cache")
     assert caught.value.where == f"{path}:6"
+
+
+def test_a_text_among_huge_ones_keeps_its_place(
+    bpe: Tokenizer, llama_backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "BLOCK", 40)
+    monkeypatch.setattr(prepare, "BATCH", 200)
+    llama = Tokenizer.from_parts(tokenizers.Tokenizer.from_str(llama_backend), eos="</s>")
+    texts = ["The quick brown fox.\n" * times for times in (1, 30, 2, 1, 9, 30, 1)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    for tokenizer in (bpe, llama):
+        data = tokenize_files([tmp_path / "a.jsonl"], tokenizer, kind="text", length=8, cache_folder=tmp_path / "cache")
+        expected = [[*tokenizer.encode(text), tokenizer.eos_id] for text in texts]
+        assert [ids for ids, _ in documents(data.folder)] == expected
+
+
+def test_what_is_dropped_leaves_the_others_whole(bpe: Tokenizer, tmp_path: Path) -> None:
+    texts = ["A dog.", "The quick brown fox. " * 9, "Another."]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    cache = tmp_path / "cache"
+    data = tokenize_files([tmp_path / "a.jsonl"], bpe, kind="text", length=12, cache_folder=cache, too_long="drop")
+    expected = [[*bpe.encode(text), bpe.eos_id] for text in (texts[0], texts[2])]
+    assert [ids for ids, _ in documents(data.folder)] == expected
+    assert data.trained == sum(map(len, expected)) - 2
+    dropped = {"documents": 1, "tokens": len(bpe.encode(texts[1])) + 1}
+    assert data.dropped == {"longer than 12 tokens": dropped}
+
+
+def test_a_refused_conversation_may_be_left_out(bpe: Tokenizer, tmp_path: Path) -> None:
+    refused = [{"role": "human", "content": "a"}, CHATS[0][1]]
+    records = [
+        Record(None, messages, "x.jsonl", line) for line, messages in enumerate([CHATS[0], refused, CHATS[4]], 1)
+    ]
+    limit = len(bpe.render(CHATS[4])) - 1
+    preparation = prepare.Preparation(bpe, "chat", limit, "drop", going_on=True)
+    with ShardWriter(tmp_path / "data", bpe.vocab_size) as writer:
+        preparation.add(writer, records)
+    assert writer.documents == 1
+    assert {record.line: reason for record, reason in preparation.left_out} == {2: "refused", 3: "too-long"}
+    assert preparation.dropped == {f"longer than {limit} tokens": {"documents": 1, "tokens": limit + 1}}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def fast_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gigatoken")
+    monkeypatch.setenv("OWNLM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(flat, "FAST_FROM", 0)
+    monkeypatch.setattr(prepare, "BATCH", 200)
+
+
+def anew(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, with nothing remembered."""
+    return Tokenizer(tokenizers.Tokenizer.from_str(tokenizer.backend.to_str()), names=tokenizer.names)
+
+
+@pytest.mark.parametrize("kind", ["text", "chat"])
+def test_the_fast_library_changes_no_byte(
+    bpe: Tokenizer, kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_from_the_start: None
+) -> None:
+    path = write_chats(tmp_path / "x.jsonl")
+    if kind == "text":
+        texts = ["The quick brown fox <|im_end|> jumps.\n" * times for times in (1, 30, 2, 1, 9)]
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    made = []
+    for name in ("fast", "slow"):
+        monkeypatch.setattr(flat, "FAST_FROM", 0 if name == "fast" else 10**12)
+        tokenizer = anew(bpe)
+        data = tokenize_files([path], tokenizer, kind=kind, length=100, cache_folder=tmp_path / name)
+        assert (tokenizer._flat._fast is not None) == (name == "fast")
+        made.append(contents(data.folder))
+    assert made[0] == made[1]
+
+
+def test_a_dataset_that_an_erring_library_began_is_written_again(
+    bpe: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast_from_the_start: None
+) -> None:
+    path = tmp_path / "x.jsonl"
+    texts = ["The quick brown fox jumps.\n" * times for times in (9, 2, 8, 9, 1)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    expected = [[*bpe.encode(text), bpe.eos_id] for text in texts]
+    tokenizer = anew(bpe)
+    tokenizer.encode_flat(["a"])
+    right = fast.FastEncoder.encode
+
+    def wrong(self: fast.FastEncoder, texts: flat.Texts) -> flat.Rows:
+        ids, offsets = right(self, texts)
+        return ids + 1, offsets
+
+    monkeypatch.setattr(fast.FastEncoder, "encode", wrong)
+    # The first batch is not compared; the second is.
+    compared = iter([True, False])
+    monkeypatch.setattr(flat.FlatEncoder, "_spot_check", lambda *_: next(compared))
+    seen: list[int] = []
+    data = tokenize_files(
+        [path], tokenizer, kind="text", length=99, cache_folder=tmp_path / "cache", progress=seen.append
+    )
+    assert tokenizer.mistrusted
+    assert [ids for ids, _ in documents(data.folder)] == expected
+    assert seen.count(len(texts)) == 2

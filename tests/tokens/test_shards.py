@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -127,3 +128,58 @@ def test_an_unknown_format(tmp_path: Path) -> None:
     index.write_text(json.dumps(json.loads(index.read_text()) | {"format": 99}))
     with pytest.raises(DataError, match="format 99 is not known"):
         TokenDataset(tmp_path / "data")
+
+
+@given(documents, st.lists(st.integers(0, 5), max_size=3), st.sampled_from([100, 2**16 + 1]), st.booleans())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_many_at_once_is_one_after_another(
+    tmp_path: Path, given_documents: list, cuts: list[int], vocab_size: int, unmarked: bool
+) -> None:
+    if not any(ids for ids, _ in given_documents):
+        return
+    with ShardWriter(tmp_path / "one", vocab_size) as writer:
+        for ids, trained in given_documents:
+            writer.add(ids, None if unmarked else trained)
+    with ShardWriter(tmp_path / "many", vocab_size) as writer:
+        borders = sorted({0, *cuts, len(given_documents)})
+        for start, end in itertools.pairwise(borders):
+            group = given_documents[start:end]
+            ids = np.array([token for row, _ in group for token in row], np.uint32)
+            flags = np.array([flag for _, row in group for flag in row], bool)
+            kept = flags.copy()
+            offsets = np.cumsum([0, *(len(row) for row, _ in group)])
+            writer.add_many(ids, offsets, None if unmarked else flags)
+            assert flags.tolist() == kept.tolist(), "the caller's flags stay as they are"
+    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_many_with_a_wrong_token(tmp_path: Path) -> None:
+    for wrong in (np.array([1, 100, 5], np.uint32), np.array([1, 100, -5])):
+        with pytest.raises(ModelError, match="token 100 is not"), ShardWriter(tmp_path / "data", 100) as writer:
+            writer.add_many(wrong, np.array([0, 3]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_without_documents(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "data", 100, {"source": "here"}, may_be_empty=True) as writer:
+        writer.add_many(np.zeros(0, np.uint32), np.array([0, 0]))
+    dataset = TokenDataset(tmp_path / "data")
+    assert (len(dataset), dataset.total_tokens, dataset.lengths.tolist()) == (0, 0, [])
+    assert dataset.info == {"source": "here"}
+    dataset.verify()
+
+
+def test_the_tokenizer_noted_is_the_one_asked_for(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "data", 100, {"tokenizer": "abc"}) as writer:
+        writer.add([1, 2])
+    TokenDataset(tmp_path / "data").check_trainable("abc")
+    with pytest.raises(DataError, match="another tokenizer"):
+        TokenDataset(tmp_path / "data").check_trainable("abd")
+    with ShardWriter(tmp_path / "data", 100, {"tokenizer": "abc"}, may_be_empty=True):
+        pass
+    with pytest.raises(DataError, match="no document"):
+        TokenDataset(tmp_path / "data").check_trainable("abc")

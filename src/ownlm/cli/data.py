@@ -22,11 +22,13 @@ def show(
     source: Annotated[
         Path, typer.Argument(help="A run's folder, a training config, a dataset folder, or files.", metavar="DIR")
     ],
-    split: Annotated[str, typer.Option(help="train or validation.", metavar="S")] = "train",
+    split: Annotated[
+        str, typer.Option(help="train or validation; of a built data set, test too.", metavar="S")
+    ] = "train",
     batch: Annotated[int, typer.Option(help="Which batch, from 0: a training step's.", metavar="N", min=0)] = 0,
     html: Annotated[Path | None, typer.Option(help="Write the batch as a page.", metavar="FILE")] = None,
     model: Annotated[
-        str | None, typer.Option(help="For a dataset or files: the model whose tokenizer is used.", metavar="NAME")
+        str | None, typer.Option(help="For files: the model whose tokenizer is used.", metavar="NAME")
     ] = None,
     kind: Annotated[str, typer.Option(help="For files: text, or chat.", metavar="KIND")] = "text",
     length: Annotated[int, typer.Option(help="For a dataset or files: the longest document.", metavar="N")] = 1024,
@@ -37,13 +39,17 @@ def show(
     Every document has its own colour; tokens that are trained are bright, those only read are dim, and each line begins
     with its position in its document.
     """
+    from ..tokens.dataset import is_dataset
     from ..tokens.show import as_terminal_text, show_batch, write_batch_page
 
-    if split not in ("train", "validation"):
-        raise UserError(f"there is no split '{split}'", where="--split", hint=nearest(split, ["train", "validation"]))
+    if split not in ("train", "validation", "test"):
+        hint = nearest(split, ["train", "validation", "test"])
+        raise UserError(f"there is no split '{split}'", where="--split", hint=hint)
     config = _config_of(source)
     if config is not None:
         loader, tokenizer = _from_config(config, split)
+    elif is_dataset(source):
+        loader, tokenizer = _from_dataset(source, split, model, length, batch_tokens)
     else:
         loader, tokenizer = _from_files(source, model, kind, length, batch_tokens)
     shown = loader.batch(batch)
@@ -75,36 +81,63 @@ def _from_config(config: TrainConfig, split: str) -> tuple[Loader, Tokenizer]:
     from ..model.families import config_from_user
     from ..model.registry import find_model
     from ..progress import say
-    from ..tokens.tokenizer import load_tokenizer
-    from ..train.data import prepare_data
+    from ..train.data import find_tokenizer, prepare_data
 
-    shape = read_config(find_model(config.base)) if config.base else config_from_user(config.model or {})
-    tokenizer = load_tokenizer(find_model(config.tokenizer or config.base or ""))
+    base = find_model(config.base) if config.base else None
+    shape = read_config(base) if base is not None else config_from_user(config.model or {})
+    tokenizer = find_tokenizer(config, base)
     data = prepare_data(config, tokenizer, shape.max_positions, say)
-    if split == "validation" and data.validation is None:
-        raise UserError("this run has no validation data", where="--split", hint="set data.validation in its config")
-    return (data.validation or data.loader) if split == "validation" else data.loader, tokenizer
+    loader = {"train": data.loader, "validation": data.validation}.get(split)
+    if loader is None:
+        hint = "set data.validation in its config" if split == "validation" else "known: train, validation"
+        raise UserError(f"this run has no {split} data", where="--split", hint=hint)
+    return loader, tokenizer
+
+
+def _from_dataset(
+    source: Path, split: str, model: str | None, length: int, batch_tokens: int
+) -> tuple[Loader, Tokenizer]:
+    """A loader over a split of a built data set, as training mixes it."""
+    from ..model.registry import find_model
+    from ..tokens.dataset import read_dataset, repeats_of_parts
+    from ..tokens.loader import Loader
+    from ..tokens.shards import TokenDataset
+    from ..tokens.tokenizer import load_tokenizer
+
+    built = read_dataset(source)
+    parts = built.parts(split)
+    tokenizer = load_tokenizer(built.tokenizer if model is None else find_model(model))
+    datasets = [TokenDataset(part.folder) for part in parts]
+    for dataset in datasets:
+        dataset.check_trainable(tokenizer.fingerprint)
+    repeats = repeats_of_parts(parts, [dataset.total_tokens for dataset in datasets]) if split == "train" else None
+    limit = min(length, batch_tokens)
+    return Loader(datasets, batch_tokens=batch_tokens, length=limit, seed=0, repeats=repeats), tokenizer
 
 
 def _from_files(source: Path, model: str | None, kind: str, length: int, batch_tokens: int) -> tuple[Loader, Tokenizer]:
     """A loader over a tokenized dataset, or over files, which are tokenized first."""
     from ..files import home
     from ..model.registry import find_model
+    from ..tokens.dataset import dataset_of_part
     from ..tokens.loader import Loader
     from ..tokens.prepare import tokenize_files
     from ..tokens.shards import INDEX, TokenDataset
     from ..tokens.tokenizer import load_tokenizer
 
-    if model is None:
+    tokenized = (source / INDEX).is_file()
+    built = dataset_of_part(source) if tokenized and model is None else None
+    if model is None and built is None:
         raise UserError("files are shown as one model reads them", where="ownlm data show", hint="add --model NAME")
     if kind not in ("text", "chat"):
         raise UserError(f"'{kind}' is not a kind of data", where="--kind", hint=nearest(kind, ["text", "chat"]))
-    tokenizer = load_tokenizer(find_model(model))
+    tokenizer = load_tokenizer(built.tokenizer if built is not None else find_model(str(model)))
     folder = source
-    if not (source / INDEX).is_file():
+    if not tokenized:
         cache = home() / "cache" / "tokens"
         policy = {"too_long": "drop"} if kind == "chat" else {}
         prepared = tokenize_files([source], tokenizer, kind=kind, length=length, cache_folder=cache, **policy)  # type: ignore[arg-type]
         folder = prepared.folder
-    loader = Loader([TokenDataset(folder)], batch_tokens=batch_tokens, length=min(length, batch_tokens), seed=0)
-    return loader, tokenizer
+    dataset = TokenDataset(folder)
+    dataset.check_trainable(tokenizer.fingerprint)
+    return Loader([dataset], batch_tokens=batch_tokens, length=min(length, batch_tokens), seed=0), tokenizer

@@ -39,7 +39,9 @@ def split_documents(lengths: Integers, limit: int) -> tuple[Integers, Integers, 
     return documents, starts, ends
 
 
-def mix_repeats(tokens: Sequence[int], weights: Sequence[float] | None, epochs: Sequence[float] | None) -> list[float]:
+def mix_repeats(
+    tokens: Sequence[float], weights: Sequence[float] | None, epochs: Sequence[float] | None
+) -> list[float]:
     """How often each dataset is passed in one epoch of a mix.
 
     Without weights, each is passed ``epochs`` times (once unless said otherwise). With weights, each gives exactly its

@@ -55,6 +55,7 @@ class Loader:
         seed: decides the order.
         weights: the share of each dataset in an epoch's tokens; None takes every dataset whole.
         epochs: how often each dataset may be passed in one epoch of the mix (see ``epochs.mix_repeats``).
+        repeats: how often each is passed in one epoch, where that is known already; in place of the two before.
 
     Raises:
         ConfigError: a number does not make sense, or a piece is longer than a batch.
@@ -69,6 +70,7 @@ class Loader:
         seed: int,
         weights: Sequence[float] | None = None,
         epochs: Sequence[float] | None = None,
+        repeats: Sequence[float] | None = None,
     ) -> None:
         if length < 2:
             raise ConfigError(f"a length of {length} leaves nothing to predict", where="data.length")
@@ -93,7 +95,8 @@ class Loader:
             )
         targets = [d.trained_targets(docs, starts) for d, (docs, starts, _) in zip(self.datasets, tables, strict=True)]
         self._trained = np.concatenate(targets)
-        self.repeats = mix_repeats([d.total_tokens for d in self.datasets], weights, epochs)
+        totals = [dataset.total_tokens for dataset in self.datasets]
+        self.repeats = mix_repeats(totals, weights, epochs) if repeats is None else list(repeats)
         self._steps_until = [0]
         self._plan: tuple[int, EpochPlan] | None = None
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.read import Kind, Record, list_files, read_records
 from ..errors import ConfigError, DamagedError, DataError, ModelError, UserError
 from ..files import sha256_file
 from .chat import training_segments
+from .flat import Rows, concatenate_rows, offsets_of, select_rows, with_ends
 from .shards import ShardWriter, TokenDataset
 from .tokenizer import Tokenizer
 
@@ -88,19 +90,34 @@ def tokenize_files(
     folder = Path(cache_folder) / _key(files, tokenizer, kind, length, too_long)
     if found := _cached(folder):
         return found
-    preparation = _Preparation(tokenizer, kind, length, too_long)
-    info: dict[str, Any] = {"tokenizer": tokenizer.fingerprint, "source": [str(path) for path in paths], "kind": kind}
-    with ShardWriter(folder, tokenizer.vocab_size, info) as writer:
+    info = {"tokenizer": tokenizer.fingerprint, "source": [str(path) for path in paths], "kind": kind}
+    while True:
+        mistrusted = tokenizer.mistrusted
+        preparation = Preparation(tokenizer, kind, length, too_long)
+        data = _write(folder, files, preparation, info, progress)
+        # Where the fast library was found to err, it may have done so before: once more, then, without it.
+        if tokenizer.mistrusted == mistrusted:
+            return data
+
+
+def _write(
+    folder: Path,
+    files: Sequence[Path],
+    preparation: Preparation,
+    info: dict[str, Any],
+    progress: Callable[[int], None] | None,
+) -> PreparedData:
+    with ShardWriter(folder, preparation.tokenizer.vocab_size, info) as writer:
         read = 0
-        for records in _batches(read_records(files, kind)):
+        for records in _batches(read_records(files, preparation.kind)):
             preparation.add(writer, records)
             read += len(records)
             if progress is not None:
                 progress(read)
         if not writer.documents and preparation.dropped:
             raise DataError(
-                f"nothing is left to train on: every document is longer than {length:,} tokens",
-                where=str(paths[0]),
+                f"nothing is left to train on: every document is longer than {preparation.length:,} tokens",
+                where=info["source"][0],
                 hint="raise data.length",
             )
         writer.info |= {"trained": preparation.trained, "dropped": preparation.dropped}
@@ -142,50 +159,96 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-class _Preparation:
-    """Turns records into training documents, and counts."""
+class Preparation:
+    """Turns records into training documents, and counts.
 
-    def __init__(self, tokenizer: Tokenizer, kind: Kind, length: int, too_long: TooLong) -> None:
+    Args:
+        tokenizer: whose tokens they are.
+        kind: "text" or "chat".
+        length: the longest training document, in tokens.
+        too_long: what happens to a longer one, as ``tokenize_files`` says.
+        going_on: whether a conversation that cannot be used is noted in ``left_out``, and left out as a whole, where it
+            would be an error otherwise.
+
+    Attributes:
+        trained: tokens to be learned, so far.
+        dropped: for each reason, how many "documents" and "tokens" were left out.
+        left_out: with ``going_on``, each record that was left out, with "too-long" or "refused" by the chat template.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, kind: Kind, length: int, too_long: TooLong, *, going_on: bool = False
+    ) -> None:
         self.tokenizer, self.kind, self.length, self.too_long = tokenizer, kind, length, too_long
         self.trained = 0
         self.dropped: dict[str, dict[str, int]] = {}
+        self.left_out: list[tuple[Record, str]] = []
+        self._going_on = going_on
 
     def add(self, writer: ShardWriter, records: Sequence[Record]) -> None:
         """Tokenizes a batch of records and writes them."""
-        documents = self._chats(records) if self.kind == "chat" else self._texts(records)
-        for record, ids, trained in documents:
-            if len(ids) > self.length and self.too_long != "split":
-                self._too_long(record, len(ids))
+        chats = self._chats(records) if self.kind == "chat" else None
+        documents, rows, trained = chats or (records, self._texts(records), None)
+        lengths = np.diff(rows[1])
+        if self.too_long != "split" and (lengths > self.length).any():
+            for place in np.flatnonzero(lengths > self.length).tolist():
+                self._too_long(documents[place], int(lengths[place]))
+            kept = lengths <= self.length
+            if self._going_on:
+                # Of a conversation that gives several documents, none is kept where one is too long.
+                gone = {id(documents[place]): documents[place] for place in np.flatnonzero(~kept).tolist()}
+                self.left_out += [(record, "too-long") for record in gone.values()]
+                kept = np.array([id(document) not in gone for document in documents], bool)
+            rows, trained = select_rows(rows, kept, trained)
+        ids, offsets = rows
+        starts = offsets[:-1][np.diff(offsets) > 0]
+        self.trained += len(ids) - len(starts) if trained is None else int(trained.sum() - trained[starts].sum())
+        writer.add_many(ids, offsets, trained)
+
+    def _texts(self, records: Sequence[Record]) -> Rows:
+        """A row a text, from its beginning token to its end token."""
+        rows: list[Rows] = []
+        blocks: list[str] = []
+        counts: list[int] = []
+        size = 0
+        for record in records:
+            text = record.text or ""
+            if len(text) > 2 * BLOCK and self.tokenizer.joins_pieces:
+                rows += [self.tokenizer.encode_flat(blocks), self._long_text(text)]
+                blocks, size = [], 0
+                counts.append(1)
                 continue
-            self.trained += len(ids) - 1 if trained is None else int(trained[1:].sum())
-            writer.add(ids, trained)
+            counts.append(0)
+            for block in _blocks(text):
+                blocks.append(block)
+                counts[-1] += 1
+                size += len(block)
+                if size >= BATCH:
+                    rows.append(self.tokenizer.encode_flat(blocks))
+                    blocks, size = [], 0
+        rows.append(self.tokenizer.encode_flat(blocks))
+        ids, offsets = concatenate_rows(rows)
+        texts = ids, offsets[offsets_of(np.array(counts, np.int64))]
+        return with_ends(texts, self.tokenizer.bos_id if self.tokenizer.adds_bos else None, self.tokenizer.eos_id)
 
-    def _texts(self, records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray, None]]:
-        tokenizer = self.tokenizer
-        begin = [tokenizer.bos_id] if tokenizer.adds_bos else []
-        end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-        texts = [record.text or "" for record in records]
-        short = iter(tokenizer.encode_many([text for text in texts if len(text) <= 2 * BLOCK]))
-        for record, text in zip(records, texts, strict=True):
-            parts = [np.array(next(short), np.int64)] if len(text) <= 2 * BLOCK else self._long_text(text)
-            yield record, np.concatenate([np.array(begin, np.int64), *parts, np.array(end, np.int64)]), None
-
-    def _long_text(self, text: str) -> list[np.ndarray]:
-        """A text too large to be encoded at once: a hundred bytes of memory a token while it is, four afterwards."""
-        parts: list[np.ndarray] = []
+    def _long_text(self, text: str) -> Rows:
+        """The row of a text too large to be encoded at once, by a tokenizer whose pieces need their neighbours."""
+        parts: list[NDArray[np.uint32]] = []
         blocks = _blocks(text)
         while group := list(itertools.islice(blocks, BATCH // BLOCK)):
             before = int(parts[-1][-1]) if parts else None
             parts += [np.array(ids, np.uint32) for ids in self.tokenizer.encode_pieces(group, before)]
-        return parts
+        ids = np.concatenate(parts)
+        return ids, np.array([0, len(ids)])
 
-    def _chats(self, records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray, np.ndarray]]:
+    def _chats(self, records: Sequence[Record]) -> tuple[list[Record], Rows, NDArray[np.bool_]]:
+        """A row a training document, with the record it comes from, and whether each token is trained."""
         documents = [(record, segments) for record in records for segments in self._segments(record)]
-        encoded = self.tokenizer.encode_pieces_many([[segment.text for segment in s] for _, s in documents])
-        for (record, segments), pieces in zip(documents, encoded, strict=True):
-            ids = np.concatenate([np.array(piece, np.int64) for piece in pieces])
-            trained = np.repeat([segment.trained for segment in segments], [len(piece) for piece in pieces])
-            yield record, ids, trained
+        pieces = [[segment.text for segment in segments] for _, segments in documents]
+        ids, offsets = self.tokenizer.encode_pieces_flat(pieces)
+        flags = np.array([segment.trained for _, segments in documents for segment in segments], bool)
+        borders = offsets_of(np.array([len(texts) for texts in pieces], np.int64))
+        return [record for record, _ in documents], (ids, offsets[borders]), np.repeat(flags, np.diff(offsets))
 
     def _segments(self, record: Record) -> list[Any]:
         try:
@@ -193,6 +256,9 @@ class _Preparation:
         except ModelError:
             raise
         except UserError as error:
+            if self._going_on:
+                self.left_out.append((record, "refused"))
+                return []
             raise DataError(error.message, where=record.where, hint=error.hint) from None
 
     def _too_long(self, record: Record, tokens: int) -> None:

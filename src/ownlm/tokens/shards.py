@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from ..files import CHECKSUMS, new_folder, read_json, sha256_file, write_json
 FORMAT = 1
 INDEX, TOKENS, OFFSETS, TRAINED = "index.json", "tokens.bin", "offsets.bin", "trained.bin"
 
-# Bytes written to trained.bin at once when it turns out to be needed.
+# Bytes, flags or places written at once.
 BLOCK = 2**20
 
 
@@ -43,17 +44,22 @@ class ShardWriter:
         vocab_size: one more than the largest id.
         info: whatever should be known of the dataset: its source, the tokenizer's fingerprint, counts.
 
+        may_be_empty: whether a dataset without documents is one, as a piece of another may be.
+
     Raises:
         DataError: no document was added.
         StorageError: the disk is full or may not be written to.
     """
 
-    def __init__(self, folder: Path, vocab_size: int, info: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, vocab_size: int, info: Mapping[str, Any] | None = None, *, may_be_empty: bool = False
+    ) -> None:
         self.folder = Path(folder)
         self.vocab_size = vocab_size
         self.info: dict[str, Any] = dict(info or {})
         self.documents = 0
         self.tokens = 0
+        self._may_be_empty = may_be_empty
         self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
         self._trained: Any = None
         self._stack = contextlib.ExitStack()
@@ -88,22 +94,70 @@ class ShardWriter:
             ModelError: an id is not in the vocabulary.
         """
         tokens = np.asarray(ids, dtype=np.int64)
-        if len(tokens) == 0:
+        flags = None if trained is None else np.asarray(trained, dtype=bool)
+        self.add_many(tokens, np.array([0, len(tokens)]), flags)
+
+    def add_many(self, ids: NDArray[Any], offsets: NDArray[np.int64], trained: NDArray[np.bool_] | None = None) -> None:
+        """Adds documents that stand one after another, each as ``add`` would.
+
+        Args:
+            ids: [tokens] the tokens of all, of any integer type.
+            offsets: [documents + 1] where each begins, and the end of the last: 0 to the number of tokens.
+            trained: [tokens] as in ``add``.
+
+        Raises:
+            ModelError: an id is not in the vocabulary.
+        """
+        assert offsets[0] == 0 and offsets[-1] == len(ids), "the offsets span the ids"
+        assert trained is None or len(trained) == len(ids), "one flag a token"
+        if len(ids) == 0:
             return
-        if tokens.min() < 0 or tokens.max() >= self.vocab_size:
-            wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)][0]
+        if ids.min() < 0 or ids.max() >= self.vocab_size:
+            wrong = ids[(ids < 0) | (ids >= self.vocab_size)][0]
             raise ModelError(f"token {wrong} is not in a vocabulary of {self.vocab_size:,}", where=str(self.folder))
-        flags = np.ones(len(tokens), dtype=bool) if trained is None else np.array(trained, dtype=bool)
-        assert len(flags) == len(tokens), "one flag a token"
-        flags[0] = False
-        if self._trained is None and not flags[1:].all():
+        ends = offsets[1:][np.diff(offsets) > 0].astype("<i8")
+        self._add_flags(len(ids), np.append(0, ends[:-1]), trained)
+        self._tokens.write(np.ascontiguousarray(ids, self._dtype).data)
+        self._offsets.write((ends + self.tokens).data)
+        self.tokens += len(ids)
+        self.documents += len(ends)
+
+    def add_dataset(self, dataset: TokenDataset) -> None:
+        """Adds every document of a dataset by copying its files, in constant memory.
+
+        Raises:
+            DataError: it has another vocabulary.
+        """
+        if (dataset.vocab_size, dataset.dtype) != (self.vocab_size, self._dtype):
+            raise DataError(
+                f"this dataset's vocabulary has {dataset.vocab_size:,} ids, and the others' {self.vocab_size:,}",
+                where=str(dataset.folder),
+                hint="only datasets of one tokenizer can be joined",
+            )
+        if not dataset.all_trained and self._trained is None:
+            self._begin_trained()
+        names = {TOKENS: self._tokens} | ({} if dataset.all_trained else {TRAINED: self._trained})
+        for name, file in names.items():
+            with (dataset.folder / name).open("rb") as part:
+                shutil.copyfileobj(part, file, BLOCK)
+        if dataset.all_trained and self._trained is not None:
+            self._write_flags(dataset.total_tokens, dataset.offsets[:-1] + self.tokens)
+        for start in range(1, len(dataset) + 1, BLOCK):
+            self._offsets.write((dataset.offsets[start : start + BLOCK] + self.tokens).data)
+        self.tokens += dataset.total_tokens
+        self.documents += len(dataset)
+
+    def _add_flags(self, tokens: int, starts: NDArray[np.int64], trained: NDArray[np.bool_] | None) -> None:
+        """Writes which of the next tokens are trained, if trained.bin is there or is needed from now on."""
+        if trained is None and self._trained is None:
+            return
+        flags = np.ones(tokens, bool) if trained is None else trained.copy()
+        flags[starts] = True
+        if self._trained is None and not flags.all():
             self._begin_trained()
         if self._trained is not None:
-            self._trained.write(flags.tobytes())
-        self._tokens.write(tokens.astype(self._dtype).tobytes())
-        self.tokens += len(tokens)
-        self.documents += 1
-        self._offsets.write(np.array([self.tokens], "<i8").tobytes())
+            flags[starts] = False
+            self._trained.write(flags.data)
 
     def _open(self, name: str) -> Any:
         return self._stack.enter_context((self._partial / name).open("w+b"))
@@ -111,18 +165,22 @@ class ShardWriter:
     def _begin_trained(self) -> None:
         """Writes the flags of the documents so far, which were all trained but for their first tokens."""
         self._trained = self._open(TRAINED)
-        for start in range(0, self.tokens, BLOCK):
-            self._trained.write(b"\1" * min(BLOCK, self.tokens - start))
-        self._trained.flush()
         self._offsets.flush()
-        if self.documents:
-            starts = np.memmap(self._partial / OFFSETS, "<i8", "r")[:-1]
+        starts = np.memmap(self._partial / OFFSETS, "<i8", "r")[:-1]
+        self._write_flags(self.tokens, starts)
+
+    def _write_flags(self, tokens: int, starts: NDArray[np.int64]) -> None:
+        """Writes flags of documents whose tokens are all trained but those at ``starts``, places in the whole file."""
+        for start in range(0, tokens, BLOCK):
+            self._trained.write(b"\1" * min(BLOCK, tokens - start))
+        self._trained.flush()
+        if len(starts):
             flags = np.memmap(self._partial / TRAINED, np.uint8, "r+")
             flags[starts] = 0
             flags.flush()
 
     def _finish(self) -> None:
-        if not self.documents:
+        if not self.documents and not self._may_be_empty:
             raise DataError("there is nothing to train on: no document has a token", where=str(self.folder))
         for file in (self._tokens, self._offsets, self._trained):
             if file is not None:
@@ -144,8 +202,11 @@ class TokenDataset:
 
     Attributes:
         lengths: tokens of each document: [documents] int64.
+        offsets: where each document begins, and the end of the last: [documents + 1] int64.
         total_tokens: tokens of all.
         vocab_size: one more than the largest id there may be.
+        dtype: of the tokens on disk.
+        all_trained: whether every token is to be learned but each document's first.
         info: what the writer noted.
 
     Raises:
@@ -160,11 +221,14 @@ class TokenDataset:
         self.vocab_size: int = index["vocab_size"]
         self.total_tokens: int = index["tokens"]
         documents: int = index["documents"]
-        self._tokens = self._map(TOKENS, np.dtype(index["dtype"]).newbyteorder("<"), self.total_tokens)
-        self._offsets = self._map(OFFSETS, np.dtype("<i8"), documents + 1)
-        self._trained = None if index["all_trained"] else self._map(TRAINED, np.dtype(np.uint8), self.total_tokens)
-        self.lengths: NDArray[np.int64] = np.diff(self._offsets).astype(np.int64)
-        if self._offsets[0] != 0 or self._offsets[-1] != self.total_tokens or self.lengths.min() < 1:
+        self.dtype = np.dtype(index["dtype"]).newbyteorder("<")
+        self.all_trained: bool = index["all_trained"]
+        self._tokens = self._map(TOKENS, self.dtype, self.total_tokens)
+        self.offsets: NDArray[np.int64] = self._map(OFFSETS, np.dtype("<i8"), documents + 1)
+        self._trained = None if self.all_trained else self._map(TRAINED, np.dtype(np.uint8), self.total_tokens)
+        self.lengths: NDArray[np.int64] = np.diff(self.offsets).astype(np.int64)
+        rising = bool((self.lengths > 0).all())
+        if self.offsets[0] != 0 or self.offsets[-1] != self.total_tokens or not rising:
             raise DamagedError(
                 "this file is damaged: its places do not rise to the count of tokens", where=self._place(OFFSETS)
             )
@@ -178,7 +242,7 @@ class TokenDataset:
 
     def read(self, i: int, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The tokens from ``start`` to ``end`` (not included) of a document, and whether each is to be learned."""
-        first = int(self._offsets[i])
+        first = int(self.offsets[i])
         tokens = self._tokens[first + start : first + end].astype(np.int64)
         if self._trained is not None:
             return tokens, self._trained[first + start : first + end].astype(bool)
@@ -197,7 +261,7 @@ class TokenDataset:
         Returns:
             [pieces]. A piece predicts the tokens after its first, and the one after its last.
         """
-        first_targets = self._offsets[documents] + starts + 1
+        first_targets = self.offsets[documents] + starts + 1
         ends = np.append(first_targets[1:], self.total_tokens + 1)
         if self._trained is None:
             # The token after a document's last is the first of another document, which is not learned.
@@ -208,6 +272,21 @@ class TokenDataset:
         if inside.any():
             counts[inside] = np.add.reduceat(self._trained, first_targets[inside], dtype=np.int64)
         return counts
+
+    def check_trainable(self, fingerprint: str) -> None:
+        """Checks that a model with this tokenizer, known by its fingerprint, can learn from it.
+
+        Raises:
+            DataError: the writer noted another tokenizer, or there is no document.
+        """
+        if self.info.get("tokenizer") != fingerprint:
+            raise DataError(
+                "this dataset was made with another tokenizer",
+                where=str(self.folder),
+                hint="tokenize the text again, or name the tokenizer the dataset was made with",
+            )
+        if not len(self):
+            raise DataError("this dataset has no document", where=str(self.folder))
 
     @property
     def fingerprint(self) -> str:
@@ -260,5 +339,8 @@ class TokenDataset:
         size, expected = path.stat().st_size, count * dtype.itemsize
         if size != expected:
             raise DamagedError(f"this file is damaged: it has {size:,} bytes, not {expected:,}", where=str(path))
+        if not count:
+            # An empty file cannot be mapped.
+            return np.zeros(0, dtype)
         # A plain view: slicing a memmap object costs several times as much.
         return np.memmap(path, dtype, "r").view(np.ndarray)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..config import Config, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
+from ..tokens.dataset import is_dataset
 
 Paths = list[str]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -18,7 +19,7 @@ class MixEntry(Config):
     """One source of a mixture."""
 
     dataset: str
-    """A dataset folder or a plain file, as data.train takes."""
+    """A dataset folder or a plain file, as data.train takes; a built data set's parts share this entry's weight."""
     weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Its share of the trained tokens, relative to the other entries'."""
     epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -29,9 +30,11 @@ class DataConfig(Config):
     """What is read, and how it is cut."""
 
     train: Paths = Field(default_factory=list)
-    """Dataset folders or files to train on: text, Markdown, JSON Lines or CSV."""
+    """Dataset folders or files to train on: text, Markdown, JSON Lines or CSV. A data set made by 'ownlm data build' is
+    its train split, each part by the weight and epochs it was built with."""
     validation: Paths = Field(default_factory=list)
-    """The same for validation; none means no validation."""
+    """The same for validation; none is the validation split of what data.train names, where that is a built data set,
+    and otherwise no validation."""
     mix: list[MixEntry] = Field(default_factory=list)
     """Weighted sources in place of data.train."""
     length: int | None = None
@@ -43,6 +46,11 @@ class DataConfig(Config):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @property
+    def sources(self) -> list[str]:
+        """What data.train or data.mix names, in order."""
+        return [entry.dataset for entry in self.mix] or self.train
 
     @model_validator(mode="after")
     def _sound(self) -> DataConfig:
@@ -122,7 +130,7 @@ class TrainConfig(Config):
     model: dict[str, Any] | None = None
     """The shape of a new model: family, layers, width, heads, kv_heads, vocab_size, max_positions, ..."""
     tokenizer: str | None = None
-    """A tokenizer's folder or a model's name; none is the base's own."""
+    """A tokenizer's folder or a model's name; none is the base's own, or that of the built data set."""
     adapter: LoraConfig | None = None
     """Train a small adapter beside the frozen base, merged into the result."""
     data: DataConfig = DataConfig()
@@ -171,7 +179,7 @@ class TrainConfig(Config):
             raise ValueError("give base (a model to start from) or model (the shape of a new one), not both")
         if self.base is None and self.model is None:
             raise ValueError("base (a model to start from) or model (the shape of a new one) is missing")
-        if self.model is not None and self.tokenizer is None:
+        if self.model is not None and self.tokenizer is None and not any(map(is_dataset, self.data.sources)):
             raise ValueError("a new model needs a tokenizer: make one with 'ownlm tokenizer train'")
         if self.model is not None and self.adapter is not None:
             raise ValueError("an adapter needs a base: random weights are trained whole")

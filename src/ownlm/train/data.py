@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +11,23 @@ from typing import Any, Literal
 
 from ..errors import ConfigError, DataError
 from ..files import home
+from ..model.registry import find_model
 from ..progress import Progress
 from ..tokens.batch import Batch
+from ..tokens.dataset import is_dataset, read_dataset, repeats_of_parts
+from ..tokens.epochs import mix_repeats
 from ..tokens.loader import Loader
 from ..tokens.prepare import PreparedData, tokenize_files
 from ..tokens.shards import INDEX, TokenDataset
-from ..tokens.tokenizer import Tokenizer
+from ..tokens.tokenizer import Tokenizer, load_tokenizer
+from ..units import plural
 from .config import TrainConfig
 from .ledger import Ledger, SourceCount
 
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of data.train or data.mix, tokenized."""
+    """One entry of data.train or data.mix, tokenized; or one part of an entry that is a built data set."""
 
     name: str
     dataset: TokenDataset
@@ -36,7 +42,7 @@ class TrainingData:
         sources: the training data by source, in the loader's order.
         loader: the training data.
         validation: the held-out data, or None.
-        fingerprints: of every tokenized source, training first.
+        fingerprints: of every tokenized source, training first; and of how built data sets weigh their parts, if any.
     """
 
     sources: list[Source]
@@ -84,6 +90,18 @@ class TrainingData:
             ledger.add(source.name, trained, masked)
 
 
+def find_tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
+    """The config's own tokenizer, which may be a lone tokenizer.json; else the base's; else the built data set's."""
+    if config.tokenizer is not None:
+        lone = Path(config.tokenizer)
+        return load_tokenizer(lone if lone.suffix == ".json" and lone.is_file() else find_model(config.tokenizer))
+    if base is not None:
+        return load_tokenizer(base)
+    built = next(filter(is_dataset, config.data.sources), None)
+    assert built is not None, "the config has a tokenizer, a base or a built data set"
+    return load_tokenizer(read_dataset(built).tokenizer)
+
+
 def prepare_data(
     config: TrainConfig, tokenizer: Tokenizer, max_positions: int, say: Callable[[str], None]
 ) -> TrainingData:
@@ -94,31 +112,88 @@ def prepare_data(
         ConfigError: a length beyond the model's positions, or more than a batch holds.
     """
     length = _length(config, max_positions)
-    entries = config.data.mix or None
-    names = [entry.dataset for entry in entries] if entries else config.data.train
+    names = config.data.sources
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"'{min(twice)}' is named twice", where="data.train", hint="use data.mix with epochs")
-    sources = [_source(name, config, tokenizer, length) for name in names]
+    entries = [_entry(name, config, tokenizer, length) for name in names]
+    sources = [source for entry in entries for source in entry.sources]
     loader = Loader(
         [source.dataset for source in sources],
         batch_tokens=config.batch_tokens,
         length=length,
         seed=config.seed,
-        weights=[entry.weight for entry in entries] if entries else None,
-        epochs=[entry.epochs or 1.0 for entry in entries] if entries else None,
+        repeats=_repeats(config, entries),
     )
     if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
         raise DataError("no token of the training data is to be trained", where=", ".join(names))
-    held = [_source(name, config, tokenizer, length) for name in config.data.validation]
+    held = _held_out(config, tokenizer, length, say)
+    validation = None
+    if held:
+        validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
+    fingerprints = [source.dataset.fingerprint for source in [*sources, *held]] + _mix_fingerprint(entries)
+    return TrainingData(sources, loader, validation, fingerprints)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one name in data.train, data.mix or data.validation stands for.
+
+    Attributes:
+        sources: one; of a built data set, one for each part.
+        repeats: how often each source is passed in one epoch of the entry.
+    """
+
+    sources: list[Source]
+    repeats: list[float]
+
+    @property
+    def tokens(self) -> float:
+        """Tokens in one epoch of the entry."""
+        return sum(r * s.dataset.total_tokens for r, s in zip(self.repeats, self.sources, strict=True))
+
+
+def _entry(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int, split: str = "train") -> _Entry:
+    if not is_dataset(name):
+        return _Entry([_source(name, name, config, tokenizer, length)], [1.0])
+    parts = read_dataset(name).parts(split)
+    sources = [_source(str(Path(name) / part.name), str(part.folder), config, tokenizer, length) for part in parts]
+    return _Entry(sources, repeats_of_parts(parts, [source.dataset.total_tokens for source in sources]))
+
+
+def _repeats(config: TrainConfig, entries: Sequence[_Entry]) -> list[float]:
+    """How often each source is passed in one epoch of the run: data.mix weighs the entries, an entry its own parts."""
+    mix = config.data.mix
+    weights = [entry.weight for entry in mix] if mix else None
+    epochs = [entry.epochs or 1.0 for entry in mix] if mix else None
+    outer = mix_repeats([entry.tokens for entry in entries], weights, epochs)
+    return [passes * repeat for passes, entry in zip(outer, entries, strict=True) for repeat in entry.repeats]
+
+
+def _mix_fingerprint(entries: Sequence[_Entry]) -> list[str]:
+    """A run goes on only on the mix it began with; what is not in its config must be in its fingerprints."""
+    repeats = [entry.repeats for entry in entries]
+    if all(repeat == 1.0 for inner in repeats for repeat in inner):
+        return []
+    return [hashlib.sha256(json.dumps(repeats).encode()).hexdigest()]
+
+
+def _held_out(config: TrainConfig, tokenizer: Tokenizer, length: int, say: Callable[[str], None]) -> list[Source]:
+    """What data.validation names; where it is empty, the validation splits of the built data sets trained on."""
+    names = config.data.validation
+    if not names:
+        built = [name for name in config.data.sources if is_dataset(name)]
+        names = [name for name in built if "validation" in read_dataset(name).splits]
+    entries = [_entry(name, config, tokenizer, length, "validation") for name in names]
+    for name, entry in zip(names, entries, strict=True):
+        if is_dataset(name):
+            documents = sum(len(source.dataset) for source in entry.sources)
+            say(f"{name}: its validation split is held out ({plural(documents, 'document')})")
+    held = [source for entry in entries for source in entry.sources]
     for source in held:
         # What is left out of the training stands in its ledger; validation has none.
         for reason, part in source.prepared.dropped.items():
             say(f"{source.name}: {part['documents']:,} documents are left out of the validation ({reason})")
-    validation = None
-    if held:
-        validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
-    fingerprints = [source.dataset.fingerprint for source in [*sources, *held]]
-    return TrainingData(sources, loader, validation, fingerprints)
+    return held
 
 
 def _length(config: TrainConfig, max_positions: int) -> int:
@@ -134,25 +209,24 @@ def _length(config: TrainConfig, max_positions: int) -> int:
     return length
 
 
-def _source(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int) -> Source:
-    path = Path(name)
+def _source(name: str, place: str, config: TrainConfig, tokenizer: Tokenizer, length: int) -> Source:
+    """One source, called ``name`` in the ledger, from a file or folder."""
+    path = Path(place)
     kind: Literal["chat", "text"] = "chat" if config.objective.kind == "chat" else "text"
     if (path / INDEX).is_file():
         dataset = TokenDataset(path)
-        if dataset.info.get("tokenizer") != tokenizer.fingerprint:
-            hint = "tokenize the text again, or name the tokenizer the dataset was made with"
-            raise DataError("this dataset was made with another tokenizer", where=name, hint=hint)
+        dataset.check_trainable(tokenizer.fingerprint)
         held = dataset.info.get("kind", kind)
         if held != kind:
             hint = f"set objective.kind to {'chat' if held == 'chat' else 'causal'}, or name another dataset"
             raise DataError(
-                f"this dataset was made for {held}s, and the objective learns {kind}s", where=name, hint=hint
+                f"this dataset was made for {held}s, and the objective learns {kind}s", where=place, hint=hint
             )
         documents, tokens = len(dataset), dataset.total_tokens
         dropped = dataset.info.get("dropped", {})
         return Source(name, dataset, PreparedData(path, documents, tokens, trained=0, dropped=dropped))
     too_long = config.data.too_long if kind == "chat" else "split"
-    with Progress(f"Reading {name}", unit="documents") as progress:
+    with Progress(f"Reading {place}", unit="documents") as progress:
         prepared = tokenize_files(
             [path],
             tokenizer,

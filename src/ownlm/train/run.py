@@ -34,11 +34,11 @@ from ..model.families import config_from_user
 from ..model.registry import find_model
 from ..model.transformer import Transformer
 from ..report.training import write_training_report
-from ..tokens.tokenizer import Tokenizer, load_tokenizer
+from ..tokens.tokenizer import Tokenizer
 from . import checkpoint
 from .checkpoint import Saved, TrainingState
 from .config import MAY_CHANGE, TrainConfig, plain
-from .data import TrainingData, prepare_data
+from .data import TrainingData, find_tokenizer, prepare_data
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
@@ -85,12 +85,12 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
             return finished
         device = choose_device(config.device)
         base = find_model(config.base) if config.base else None
-        tokenizer = _tokenizer(config, base)
+        tokenizer = find_tokenizer(config, base)
         shape = _shape(config, base)
         if config.objective.kind == "chat":
             # What a base without a template is trained on must be what its folder then says.
             tokenizer = tokenizer.with_explicit_template()
-        tokenizer.check_fits(shape.vocab_size, config.tokenizer or str(config.base))
+        tokenizer.check_fits(shape.vocab_size, config.tokenizer or config.base)
         data = prepare_data(config, tokenizer, shape.max_positions, say)
         model = _model(config, base, device)
         saved = _saved(config, model, tokenizer)
@@ -112,15 +112,6 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         keep_freed_pages()
         loop.train()
         return _finish(config, folder, loop, base, say)
-
-
-def _tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
-    """The config's own, which may be a lone tokenizer.json, or the base's."""
-    if config.tokenizer is not None:
-        lone = Path(config.tokenizer)
-        return load_tokenizer(lone if lone.suffix == ".json" and lone.is_file() else find_model(config.tokenizer))
-    assert base is not None, "the config has a base or a tokenizer"
-    return load_tokenizer(base)
 
 
 def _shape(config: TrainConfig, base: Path | None) -> ModelConfig:
