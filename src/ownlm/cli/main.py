@@ -38,15 +38,17 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "train", "Train or fine-tune by a config; the same command again resumes"),
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
-    "tokenizer train": Command("tokenizer", "train", "Train a byte-level BPE tokenizer on your text"),
+    "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),
     "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),
+    "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
+    "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "doctor": Command("doctor", "doctor", "What this machine has, and what each command would use"),
 }
 GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
-    "data": "Look at training data",
+    "data": "Prepare and look at training data",
 }
 GLOBAL_OPTIONS = (
     ("--json", "print one JSON object to stdout"),
@@ -125,14 +127,14 @@ def find_command(words: Sequence[str]) -> str:
     Raises:
         UserError: there is none, with the nearest one.
     """
-    for length in (2, 1):
+    for length in (3, 2, 1):
         if (name := " ".join(words[:length])) in COMMANDS:
             return name
     if words[0].startswith("-"):
         options = [option.split(", ")[-1] for option, _ in GLOBAL_OPTIONS]
         raise UserError(f"unknown option '{words[0]}'", where="ownlm", hint=nearest(words[0], options))
     if words[0] in GROUPS:
-        known = [name.split()[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
+        known = [name.split(maxsplit=1)[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
         raise UserError(f"unknown command '{words[1]}'", where=f"ownlm {words[0]}", hint=nearest(words[1], known))
     known = sorted({name.split()[0] for name in COMMANDS})
     raise UserError(f"unknown command '{words[0]}'", where="ownlm", hint=nearest(words[0], known))

@@ -1,0 +1,1 @@
+"""Content in, clean text out: web pages, PDF and Word files, plain text in any encoding."""

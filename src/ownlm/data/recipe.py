@@ -1,0 +1,90 @@
+"""The recipe of a data set: everything that decides what ``ownlm data build`` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..config import Config, merge, read_yaml, validate
+from ..errors import ConfigError
+from .contamination.options import DecontaminationOptions
+from .duplicates.options import DuplicateOptions
+from .extract.options import ExtractOptions
+from .filters import FilterOptions
+from .personal.options import PersonalOptions
+from .signals.measurement import SignalOptions
+from .sources.options import ReadLimits, SourceOptions
+from .split import SplitOptions
+
+
+class TokenizerTraining(Config):
+    """A tokenizer trained on the training documents."""
+
+    kind: Literal["bpe", "wordpiece", "unigram"] = "bpe"
+    """Byte-level BPE as GPT-2's, WordPiece as BERT's, or SentencePiece's Unigram."""
+    vocab_size: int = Field(default=8192, gt=0)
+    """The most ids there may be."""
+    bytes: int = Field(default=200_000_000, gt=0)
+    """Text to train on; of more, documents are taken evenly over all."""
+
+
+class TokenOptions(Config):
+    """How the documents become tokens."""
+
+    kind: Literal["auto", "text", "chat"] = "auto"
+    """`chat` learns the answers of conversations, `text` every token; `auto` is chat where all documents are."""
+    max_length: int | None = Field(default=None, gt=0)
+    """Conversations with more tokens are left out, counted as such; texts are never cut."""
+
+
+class Recipe(Config):
+    """A data set's recipe."""
+
+    sources: tuple[SourceOptions, ...] = Field(min_length=1)
+    """What to read: files and folders, databases, data sets of the hub."""
+    limits: ReadLimits = ReadLimits()
+    """How large, deep and slow the input may be."""
+    extract: ExtractOptions = ExtractOptions()
+    """How text is taken out of pages and documents, and repaired."""
+    signals: SignalOptions = SignalOptions()
+    """What is measured of each document."""
+    quality: str | None = None
+    """A quality model's folder, made by `ownlm data quality train`; its score is the column `quality`."""
+    filters: FilterOptions = FilterOptions()
+    """Which documents to drop, as expressions over the signals."""
+    personal_data: PersonalOptions = PersonalOptions()
+    """What becomes of personal data and secrets."""
+    duplicates: DuplicateOptions = DuplicateOptions()
+    """Which copies to drop."""
+    decontaminate: DecontaminationOptions = DecontaminationOptions()
+    """Evaluation sets whose items must not be trained on."""
+    split: SplitOptions = SplitOptions()
+    """How much is held out."""
+    tokenizer: str | TokenizerTraining | None = None
+    """A model or tokenizer by name or folder, or how to train one; without it no tokens are written."""
+    tokens: TokenOptions = TokenOptions()
+    """How the documents become tokens."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Recipe:
+        names = [source.name for source in self.sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two sources are named '{min(twice)}'")
+        return self
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from a YAML file, with dotted overrides.
+
+    Raises:
+        ConfigError: not YAML, a wrong value, or an unknown key, which the message names with the nearest known one.
+    """
+    values = read_yaml(path)
+    if isinstance(values.get("decontaminate"), list):
+        values["decontaminate"] = {"sets": values["decontaminate"]}
+    if not values:
+        raise ConfigError("this recipe is empty", where=str(path), hint="name at least one source")
+    return validate(Recipe, merge(values, overrides or {}), source=str(path))

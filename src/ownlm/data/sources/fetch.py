@@ -1,0 +1,48 @@
+"""What is not a file yet: a query's rows and the hub's data sets, fetched once into a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from ...files import new_folder
+from .hub import fetch_dataset
+from .options import SourceOptions
+from .sql import fetch_query, without_password
+
+
+def fetch_source(source: SourceOptions, folder: Path, *, refresh: bool = False) -> SourceOptions:
+    """The source as files: itself where it has a path, otherwise with the path of what was fetched.
+
+    What has been fetched for the same question stays and is used again, so that an interrupted build goes on with the
+    very same rows.
+
+    Args:
+        source: the recipe's words on it.
+        folder: where fetched files are kept.
+        refresh: asks again.
+
+    Raises:
+        FetchError: the database or the hub cannot be reached.
+        DataError: the query, the subset or the split is wrong.
+        MissingExtra: a library is not installed.
+        StorageError: the files do not fit on the disk.
+    """
+    if source.path is not None:
+        return source
+    database = without_password(source.sql.get_secret_value()) if source.sql is not None else None
+    asked = [database, source.query, source.dataset, source.subset, source.split, source.revision]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+    path = folder / f"{source.name}-{key}"
+    if refresh and path.exists():
+        shutil.rmtree(path)
+    if not path.exists():
+        with new_folder(path, checksums=False) as partial:
+            if source.sql is not None:
+                fetch_query(source, partial)
+            else:
+                fetch_dataset(source, partial)
+    fetched = dict.fromkeys(("sql", "query", "dataset", "subset", "split", "revision"))
+    return source.model_copy(update={**fetched, "path": str(path)})

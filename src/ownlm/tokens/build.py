@@ -1,0 +1,255 @@
+"""From a recipe to a data set ready to train on: documents, tokenizer, token shards, report, card.
+
+DIR/
+  documents/      every document read, in Parquet: its text where kept, its signals, its split or the reason
+  train/<source>/ validation/<source>/ test/<source>/     token shards
+  tokenizer/
+  dataset.json    what 'ownlm train' and 'ownlm data show' read
+  manifest.json report.html README.md failures.jsonl
+  .stages/        finished results of stages, by content; safe to delete
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.pipeline import Documents, prepare_documents
+from ..data.read import Kind
+from ..data.recipe import Recipe, TokenizerTraining
+from ..data.stages import TABLE
+from ..data.store import Store, key_of
+from ..data.workers import Task, run_tasks
+from ..errors import DataError, StorageError
+from ..files import new_folder, read_json, remove_partial, write_json, write_text
+from ..progress import Progress
+from ..report.data_card import data_card
+from ..report.dataset import dataset_report
+from .concat import concat_datasets
+from .dataset import FILE, Part, Split, write_dataset
+from .manifest import make_manifest
+from .tokenize import TOKENS, TokenWork, texts_of, tokenize_shard
+from .tokenizer import load_tokenizer
+
+TOKENIZER = "tokenizer"
+STAGES, LOCK = ".stages", ".lock"
+MANIFEST, REPORT, CARD, FAILURES = "manifest.json", "report.html", "README.md", "failures.jsonl"
+# Raised when the same texts would give another tokenizer.
+TRAINING_VERSION = 1
+
+
+def build_dataset(
+    recipe: Recipe,
+    out: Path,
+    *,
+    tokenizer: Path | None = None,
+    workers: int = 1,
+    strict: bool = False,
+    refresh: bool = False,
+    prune: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Builds a data set, or continues to.
+
+    Args:
+        recipe: what to make of what.
+        out: its folder.
+        tokenizer: the folder of the tokenizer that the recipe names; not needed where it trains one or has none.
+        workers: worker processes.
+        strict: whether the first thing that cannot be read is an error.
+        refresh: whether databases and the hub are asked again.
+        prune: whether to remove results of stages that this build did not use.
+        say: called with a line for the user now and then.
+
+    Returns:
+        what manifest.json says, and ``seconds``.
+
+    Raises:
+        DataError: nothing could be read, nothing is left, or with ``strict`` anything could not be read.
+        ConfigError: the recipe is wrong.
+        StorageError: the disk is full, or another build works in this folder.
+    """
+    began = time.monotonic()
+    with _alone(out):
+        store = Store(out / STAGES)
+        documents = prepare_documents(recipe, store, workers=workers, strict=strict, refresh=refresh, say=say)
+        kept = sum(documents.summary["kept"].values())
+        if not kept:
+            raise DataError(_nothing_left(documents), where=str(out), hint="loosen the recipe's filters")
+        kind = _kind(recipe, documents, kept)
+        folder = _tokenizer(recipe, tokenizer, documents, store, say)
+        works = [] if folder is None else _tokenize(recipe, documents, store, folder, kind, workers)
+        manifest = make_manifest(recipe, documents, works, folder)
+        _assemble(out, recipe, documents, works, folder, kind, manifest)
+        if prune:
+            used = [*documents.keys, *((TOKENS, work.key) for work in works)]
+            if folder is not None and folder.is_relative_to(store.folder):
+                used.append((TOKENIZER, folder.name))
+            store.prune(used)
+    return manifest | {"seconds": round(time.monotonic() - began, 2)}
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second build out of the folder."""
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / LOCK, timeout=0):
+            remove_partial(out)
+            yield
+    except Timeout:
+        raise StorageError("another build works in this folder", where=str(out), hint="wait for it to end") from None
+    except (FileExistsError, NotADirectoryError):
+        raise DataError("this is a file, a folder was expected", where=str(out)) from None
+
+
+def _nothing_left(documents: Documents) -> str:
+    reasons = sorted(documents.summary["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    return "no document is left: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons[:3])
+
+
+def _kind(recipe: Recipe, documents: Documents, kept: int) -> Kind:
+    """Whether answers are learned, or all of the text."""
+    chats = documents.summary["chats"]
+    if recipe.tokens.kind == "chat" and chats < kept:
+        message = f"{kept - chats:,} of {kept:,} documents are no conversations"
+        raise DataError(message, where="tokens.kind", hint="set it to text, or name sources of conversations alone")
+    if recipe.tokens.kind == "auto":
+        return "chat" if chats == kept else "text"
+    return recipe.tokens.kind
+
+
+def _tokenizer(
+    recipe: Recipe, named: Path | None, documents: Documents, store: Store, say: Callable[[str], None]
+) -> Path | None:
+    """The tokenizer's folder: the one named, or one trained on the training documents; None where none is wanted."""
+    if not isinstance(recipe.tokenizer, TokenizerTraining):
+        return named
+    training = recipe.tokenizer
+    key = key_of(TOKENIZER, TRAINING_VERSION, training.model_dump(mode="json"), documents.finished)
+    if not store.has(TOKENIZER, key):
+        from .train_bpe import train_tokenizer
+
+        say(f"training a tokenizer of {training.vocab_size:,} tokens")
+        texts = _sample(documents, training.bytes)
+        trained = train_tokenizer(texts, training.vocab_size, training.kind)
+        with store.new(TOKENIZER, key) as folder:
+            trained.save(folder)
+    return store.path(TOKENIZER, key)
+
+
+def _sample(documents: Documents, most: int) -> Iterator[str]:
+    """Training documents of at most so many bytes, taken evenly over all."""
+    total = documents.summary["characters"].get("train", 0)
+    share = min(1.0, most / total) if total else 1.0
+    owed = 0.0
+    for table in documents.tables:
+        for text in texts_of(table, "train"):
+            owed += share
+            if owed >= 1:
+                owed -= 1
+                yield text
+
+
+def _tokenize(
+    recipe: Recipe, documents: Documents, store: Store, folder: Path, kind: Kind, workers: int
+) -> list[TokenWork]:
+    """Tokenizes every shard whose tokens are not there yet."""
+    tokenizer = load_tokenizer(folder)
+    if kind == "chat" and tokenizer.chat_template is None:
+        hint = "name a tokenizer with a chat template, or set tokens.kind to text"
+        raise DataError("these are conversations, and the tokenizer has no chat template", where="tokenizer", hint=hint)
+    length = recipe.tokens.max_length
+    works = [TokenWork(store.folder, key, folder, tokenizer.fingerprint, kind, length) for key in documents.finished]
+    while True:
+        missing = [Task(number, work) for number, work in enumerate(works) if not store.has(TOKENS, work.key)]
+        mistrusted = False
+        with Progress("Tokenizing", unit="shards", total=len(missing)) as progress:
+            for done, (_, erred) in enumerate(run_tasks(tokenize_shard, missing, workers, seconds=float("inf")), 1):
+                mistrusted |= erred
+                progress.update(done)
+        if not mistrusted:
+            return works
+        # It may have erred before it was found to: all is done again, and this time without it.
+        for work in works:
+            shutil.rmtree(work.folder, ignore_errors=True)
+
+
+def _assemble(
+    out: Path,
+    recipe: Recipe,
+    documents: Documents,
+    works: Sequence[TokenWork],
+    tokenizer: Path | None,
+    kind: Kind,
+    manifest: dict[str, Any],
+) -> None:
+    """Puts the finished pieces under their names; the manifest comes last, so a folder with one is whole."""
+    for name in (MANIFEST, FILE):
+        (out / name).unlink(missing_ok=True)
+    tables = [work.folder / TABLE for work in works]
+    with new_folder(out / "documents") as folder:
+        for number, (finished, source) in enumerate(zip(documents.tables, documents.sources, strict=True)):
+            table = tables[number] if tables and tables[number].is_file() else finished
+            _link(table, folder / f"{_plain(source)}-{number:05}.parquet")
+    parts = _join(out, recipe, documents.sources, works)
+    if tokenizer is not None:
+        with new_folder(out / TOKENIZER, checksums=False) as folder:
+            load_tokenizer(tokenizer).save(folder)
+        write_dataset(out, parts, kind=kind, tokenizer=TOKENIZER)
+    else:
+        shutil.rmtree(out / TOKENIZER, ignore_errors=True)
+    write_text(out / FAILURES, "".join(_line(failure) for failure in documents.failures))
+    dataset_report(manifest, str(out)).write(out / REPORT)
+    write_text(out / CARD, data_card(manifest))
+    write_json(out / MANIFEST, manifest)
+
+
+def _join(out: Path, recipe: Recipe, sources: Sequence[str], works: Sequence[TokenWork]) -> dict[Split, list[Part]]:
+    """The token shards of every split and source."""
+    parts: dict[Split, list[Part]] = {}
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    weighted = any(source.weight != 1.0 for source in recipe.sources)
+    for split in splits:
+        shutil.rmtree(out / split, ignore_errors=True)
+        for source in recipe.sources:
+            pieces = [
+                work.folder / split
+                for work, name in zip(works, sources, strict=bool(works))
+                if name == source.name and (work.folder / split).is_dir()
+            ]
+            if not any(read_json(piece / "index.json")["documents"] for piece in pieces):
+                continue
+            folder = out / split / _plain(source.name)
+            info = {**read_json(pieces[0] / "index.json")["info"], "source": [source.name]}
+            concat_datasets(pieces, folder, info)
+            weight = source.weight if weighted and split == "train" else None
+            epochs = source.epochs if split == "train" else None
+            parts.setdefault(split, []).append(Part(source.name, folder, weight, epochs))
+    return parts
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name where the file system can, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _plain(name: str) -> str:
+    """A source's name as a file's."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+def _line(failure: dict[str, Any]) -> str:
+    from ..data.documents import compact_json
+
+    return compact_json(failure) + "\n"
