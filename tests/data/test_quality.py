@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -17,8 +18,13 @@ from ownlm.data.regression import Examples, fit, minimize, roc_area
 from ownlm.data.words import find_words, ngrams
 from ownlm.errors import DamagedError, DataError, UserError
 
-GOOD = "the council will repair a bridge before winter and publish its cost for every district".split()
-BAD = "click here to win free prizes now limited offer buy cheap pills best deal ever".split()
+GOOD, BAD = (
+    re.findall(r"\w+", text)
+    for text in (
+        "the council will repair a bridge before winter and publish its cost for every district",
+        "click here to win free prizes now limited offer buy cheap pills best deal ever",
+    )
+)
 
 
 def texts(words: list[str], count: int, seed: int) -> list[str]:
@@ -60,7 +66,7 @@ def test_a_score_is_the_logistic_function_of_its_words_and_pairs(model: QualityM
         hashes = found.hashes if " " not in phrase else ngrams(found, 2)[0]
         return int(hashes[0]) >> (64 - 18)
 
-    features = [*words, *(f"{a} {b}" for a, b in zip(words, words[1:]))]
+    features = [*words, *(f"{a} {b}" for a, b in itertools.pairwise(words))]
     logit = sum(float(model.weights[bucket(feature)]) for feature in features) / math.sqrt(len(features)) + model.bias
     assert model.score(column([text]))[0] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-4)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Integers = NDArray[np.int64]
 
 # Columns of the text table that are read to decide; the text is not among them.
-ABOUT = ("id", "source", "file", "line", "begin", "group")
+ABOUT = ("id", "turns", "source", "file", "line", "begin", "group")
 # What the names of reasons begin with.
 FILTER, PERSONAL_DATA, CONTAMINATED, DUPLICATE = "filter/", "personal-data/", "contaminated/", "duplicate/"
 
@@ -98,6 +98,7 @@ class _Deciding:
         counts = [0 if table is None else table.num_rows for table in tables]
         self.offsets: Integers = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.array(counts, np.int64))])
         self.count = int(self.offsets[-1])
+        self.turns = self.about.column("turns").to_numpy()
         self.reasons: list[str] = []
         self.reason = np.full(self.count, -1, np.int16)
         self.lengths = np.zeros(self.count, np.int64)
@@ -149,14 +150,15 @@ class _Deciding:
         verdicts = judge(hits, options) if hits.num_rows else pyarrow().array([], pyarrow().string())
         leaks = hits.filter(pyarrow().compute.equal(verdicts, LEAK))
         documents = leaks.column("document").to_numpy()
-        if options.action == "drop":
+        if options.action != "report":
+            # What is left of an answer after a cut is no answer, so conversations are dropped either way.
+            dropped = (self.turns[documents] > 0) | (options.action == "drop")
             for name in [chosen.name for chosen in options.sets]:
                 code = self._code(CONTAMINATED + name)
-                mine = documents[np.array(leaks.column("set").to_pylist(), object) == name]
+                mine = documents[dropped & (np.array(leaks.column("set").to_pylist(), object) == name)]
                 self.reason[mine[self.reason[mine] < 0]] = code
-        elif options.action == "cut":
             places = [leaks.column(name).to_numpy().astype(np.int64) for name in ("document", "start", "end")]
-            self._cut(np.stack(places, axis=1))
+            self._cut(np.stack(places, axis=1)[~dropped])
         self.contamination = hit_examples(self.index, options, hits, verdicts, leaks, self)
 
     def deduplicate(self) -> None:
@@ -179,7 +181,8 @@ class _Deciding:
                 code = self._code(DUPLICATE + name.removesuffix("-duplicate"))
                 self.reason[choice.reason == number] = code
         if options.paragraphs is not None:
-            cuts = find_repeated_paragraphs(shards, options, self.reason < 0, by_id)
+            # Conversations are left whole.
+            cuts = find_repeated_paragraphs(shards, options, (self.reason < 0) & (self.turns == 0), by_id)
             self.duplicates["paragraphs"] = len(cuts.documents)
             self._cut(np.stack([cuts.documents, cuts.starts, cuts.ends], axis=1))
         self._count_duplicates(pairs, choice)

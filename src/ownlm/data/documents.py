@@ -26,6 +26,7 @@ TEXT = (
     ("id", "string", "content hash: BLAKE2b-128 of the text, in hexadecimal"),
     ("text", "large_string", "the document; for a conversation, its messages' contents with an empty line between"),
     ("messages", "large_string", "a conversation's messages as JSON, else null"),
+    ("turns", "int64", "a conversation's messages; 0 for any other document"),
     ("source", "string", "the recipe's source"),
     ("file", "string", "the file inside the source; members of archives after '!'"),
     ("begin", "int64", "where the record begins in that file, in bytes; -1 where unknown"),

@@ -247,6 +247,7 @@ class Extraction:
             "id": document_id(text, messages),
             "text": text,
             "messages": messages,
+            "turns": len(record.messages or ()),
             "source": record.source,
             "file": record.file,
             "begin": record.begin,

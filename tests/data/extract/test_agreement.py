@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ownlm.data.extract.agreement import combine, compared
@@ -59,6 +59,7 @@ def test_most_of_the_article_was_missed() -> None:
 LINES = st.lists(st.sampled_from([A, B, C, D, E, "short", "", "- item", A[:60].strip()]), max_size=8)
 
 
+@settings(deadline=None)
 @given(LINES, LINES)
 def test_nothing_is_invented(ours: list[str], theirs: list[str]) -> None:
     found = combine("\n".join(ours), "\n".join(theirs), ()).split("\n")

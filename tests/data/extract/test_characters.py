@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ownlm.data.extract.characters import BREAKS, CONTROLS, JOINERS, SPACES, UNSEEN, look
@@ -13,6 +13,7 @@ ODD = set("\r" + BREAKS + CONTROLS + JOINERS + SPACES + UNSEEN)
 TEXTS = st.text(st.one_of(st.sampled_from(sorted(ODD)), st.characters(exclude_categories=["Cs"])), max_size=50)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.booleans())
 def test_it_finds_what_is_odd(text: str, long: bool) -> None:
     # Long texts are looked at by another way than short ones.

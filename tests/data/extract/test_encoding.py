@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ownlm.data.extract.encoding import decode, python_name
@@ -173,6 +173,7 @@ def test_stray_control_characters_are_text() -> None:
     assert decode(text.encode()).text == text
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_any_utf8_comes_back(text: str) -> None:
     try:
@@ -190,6 +191,7 @@ def test_any_utf8_comes_back(text: str) -> None:
             assert decoded.text == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.sampled_from([None, "utf-8", "latin1", "gbk", "utf-16", "iso-2022-jp", "x"]))
 def test_any_bytes_give_text_or_an_error(content: bytes, charset: str | None) -> None:
     try:

@@ -235,7 +235,7 @@ TAGS += [
 ]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(TAGS), st.text(max_size=5)), max_size=60).map("".join))
 def test_any_markup_gives_text_or_an_error(markup: str) -> None:
     for options in (MAIN, ALL):

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ownlm.data.extract.options import ExtractOptions
@@ -83,6 +83,7 @@ def test_options() -> None:
 ODD = "\r\n\t \x00\x0b\x0c\x1b\x85\u00a0\u00ad\u200b\u200c\u200d\u200e\u2028\u202e\u3000\ufeff\ufffe\ud800\udc00"
 
 
+@settings(deadline=None)
 @given(st.text(st.one_of(st.sampled_from(ODD + "aéÃ©Ð ि\u0301👩"), st.characters()), max_size=60), st.booleans())
 def test_nothing_odd_is_left(text: str, long: bool) -> None:
     if long:
@@ -96,6 +97,7 @@ def test_nothing_odd_is_left(text: str, long: bool) -> None:
     assert not re.search(r"[ \t](\n|$)|\n{4}|^\n|\n$", found)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab \t\n"), max_size=40))
 def test_tidy_lines_is_what_it_says(text: str) -> None:
     lines = [line.rstrip(" \t") for line in text.split("\n")]

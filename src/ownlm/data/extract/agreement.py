@@ -1,8 +1,8 @@
 """Two extractions of one page made into a better one.
 
-Trafilatura decides line by line and is right about nearly all it keeps, but now and then it misses a paragraph, or stops
-where an advertisement cuts an article in two. Resiliparse keeps the page's main part as a whole, with more clutter at
-its ends. What both found tells how the two run along each other, so a paragraph that only the second has can be judged
+Trafilatura decides line by line and is right about nearly all it keeps, but now and then it misses a paragraph, or
+stops where an advertisement cuts an article in two. Resiliparse keeps the page's main part as a whole, with more
+clutter at its ends. What both found tells how the two run along each other, so a paragraph that only the second has can be judged
 by its place: between two lines that both kept it belongs to the article, before and after them it is most likely the
 page's furniture.
 """

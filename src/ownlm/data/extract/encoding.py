@@ -12,6 +12,7 @@ import codecs
 import functools
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import MissingExtra
 from .result import ExtractError
@@ -123,12 +124,8 @@ def refuse_binary(content: bytes) -> None:
 
 def python_name(label: str) -> str | None:
     """Python's codec for an encoding's label as the web understands it, or None for an unknown one."""
-    try:
-        from resiliparse.parse.encoding import map_encoding_to_html5
-    except ImportError:
-        raise MissingExtra("reading text in other encodings", "data") from None
     label = label.strip(" \t\r\n\"';").lower()
-    known = map_encoding_to_html5(label, False) or label
+    known = _resiliparse().map_encoding_to_html5(label, False) or label
     try:
         name = codecs.lookup(known).name.replace("-", "_")
     except (LookupError, UnicodeError, ValueError):
@@ -136,6 +133,14 @@ def python_name(label: str) -> str | None:
     if name in _REFUSED or not _is_text_codec(name):
         return None
     return _SUPERSETS.get(name, name)
+
+
+def _resiliparse() -> Any:
+    try:
+        from resiliparse.parse import encoding
+    except ImportError:
+        raise MissingExtra("reading text in other encodings", "data") from None
+    return encoding
 
 
 def _is_text_codec(name: str) -> bool:
@@ -180,10 +185,8 @@ def _not_utf8(content: bytes, declared: list[str]) -> Decoded:
 
 
 def _detect(content: bytes) -> str:
-    from resiliparse.parse.encoding import detect_encoding
-
     # The detector's own mapping to the web's labels loses Korean, so its raw answer is mapped here.
-    found = detect_encoding(content, max_len=_SAMPLE, html5_compatible=False)
+    found = _resiliparse().detect_encoding(content, max_len=_SAMPLE, html5_compatible=False)
     name = python_name(found) if found else None
     if name is None or name.startswith(("utf_", "ascii")):
         return "cp1252"
@@ -213,7 +216,7 @@ def _with_errors(content: bytes, encoding: str) -> Decoded:
 
 @functools.cache
 def _windows_table(encoding: str) -> str:
-    """The 256 characters of an encoding; the bytes that Windows left undefined are the C1 controls, as in the standard."""
+    """The 256 characters of an encoding; bytes that Windows left undefined are C1 controls, as in the standard."""
     characters = (bytes([byte]).decode(encoding, "replace") for byte in range(256))
     return "".join(chr(byte) if found == _REPLACEMENT else found for byte, found in enumerate(characters))
 

@@ -30,7 +30,8 @@ class ExtractError(Exception):
         reason: a short stable code. ``empty``: no content, or nothing but white space; ``encrypted``: a password is
             needed; ``damaged``: not what its format demands; ``not-text``: binary content where text was said to be;
             ``no-text``: a document without a text layer, such as a scan, or a page without visible text;
-            ``archive-bomb``: a compressed document that expands beyond measure; ``unsupported``: no reader for this kind.
+            ``archive-bomb``: a compressed document that expands beyond measure;
+            ``unsupported``: no reader for this kind.
         message: one sentence without a full stop.
     """
 
