@@ -8,6 +8,7 @@ shards at once, but never at their texts.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -272,7 +273,8 @@ class _Contents:
         """The unit's content key, or why it cannot be read."""
         try:
             stat = Path(unit.path).stat()
-            name = f"{unit.source}:{unit.name}:{unit.path}:{unit.begin}:{unit.end}"
+            # ASCII, since a path need not be UTF-8.
+            name = json.dumps([unit.source, unit.name, unit.path, unit.begin, unit.end])
             mark = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
             held = self._known.get(name)
             content = held[1] if held and held[0] == mark else content_key(unit)
