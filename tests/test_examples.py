@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ownlm.data.recipe import Recipe, read_recipe
+from ownlm.tokens.build import build_dataset
+from ownlm.tokens.shards import TokenDataset
 from ownlm.train.config import read_train_config
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +36,43 @@ def test_five_steps_runs_offline_and_is_short(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "run" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_reads(recipe: Path) -> None:
-    read_train_config(recipe)
+    if recipe.stem.startswith("data-"):
+        assert read_recipe(recipe).sources
+    else:
+        read_train_config(recipe)
+
+
+def test_the_recipe_of_support_conversations_builds_from_the_bundled_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    shutil.copytree(ROOT / "src" / "ownlm" / "quickstart" / "data", tmp_path / "quickstart" / "data")
+    recipe = read_recipe(ROOT / "recipes" / "data-support.yaml", {"tokenizer": {"kind": "bpe", "vocab_size": 600}})
+    manifest = build_dataset(recipe, tmp_path / "out", workers=1)
+    assert manifest["documents"]["read"] == manifest["documents"]["kept"] == 200
+    assert manifest["splits"]["validation"]["documents"] > 10
+    assert TokenDataset(tmp_path / "out" / "train" / "support").info["kind"] == "chat"
+
+
+def test_the_recipe_of_pages_builds_from_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    manifest = build_dataset(read_recipe(ROOT / "recipes" / "data-pages.yaml"), tmp_path / "out", workers=1)
+    assert manifest["documents"]["kept"] >= 4
+    assert manifest["failures"]["count"] == 0
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_recipes_that_the_guide_shows_read(page: str) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.S)
+    recipes = [yaml.safe_load(block) for block in blocks if "sources:" in block]
+    assert recipes
+    for recipe in recipes:
+        if isinstance(recipe.get("decontaminate"), list):
+            recipe["decontaminate"] = {"sets": recipe["decontaminate"]}
+        assert Recipe.model_validate(recipe).sources

@@ -89,6 +89,13 @@ class Block:
         return self.span(self.words.starts, self.words.ends)
 
     @cached_property
+    def characters_before(self) -> Integers:
+        """int64[words + 1], how many characters the words before each have."""
+        before = np.zeros(len(self.words) + 1, np.int64)
+        np.cumsum(self.word_characters, out=before[1:])
+        return before
+
+    @cached_property
     def signs(self) -> Integers:
         """int64[k], the bytes of punctuation and symbols."""
         return np.flatnonzero((self.flags & PUNCTUATION) != 0)

@@ -20,7 +20,7 @@ from .c4 import MARKS, page_marks
 from .code import code_share
 from .language import Snippets, cut_snippets, identify, join_snippets
 from .lines import line_shares
-from .phrases import Phrases, find_phrases, phrases
+from .phrases import PhraseLists, find_phrases, phrase_lists
 from .repetition import group_words, ratio, repeated_ngrams, repeated_runs, vocabulary
 from .shape import character_shares, sizes, word_shares
 from .table import SIGNALS, schema
@@ -103,7 +103,7 @@ def split_blocks(texts: pa.LargeStringArray, size: int = BLOCK_BYTES) -> Iterato
         start = end
 
 
-def _measure_block(block: Block, lists: dict[str, Phrases]) -> dict[str, NDArray[Any]]:
+def _measure_block(block: Block, lists: PhraseLists) -> dict[str, NDArray[Any]]:
     """Every signal but the language."""
     groups = group_words(block)
     found = find_phrases(block, lists)
@@ -124,9 +124,9 @@ def _measure_block(block: Block, lists: dict[str, Phrases]) -> dict[str, NDArray
     }
 
 
-def _lists(options: SignalOptions) -> dict[str, Phrases]:
+def _lists(options: SignalOptions) -> PhraseLists:
     """What is looked for in every document."""
-    return {name: phrases(entries) for name, entries in {**MARKS, **_word_lists(options)}.items()}
+    return phrase_lists(tuple({**MARKS, **_word_lists(options)}.items()))
 
 
 def _word_lists(options: SignalOptions) -> dict[str, tuple[str, ...]]:

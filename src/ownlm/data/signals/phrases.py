@@ -6,7 +6,7 @@ A word here is a run of letters and digits, so that punctuation, quotes and line
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,25 +19,38 @@ _PREFIX_MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
 
 
 @dataclass(frozen=True)
-class Phrases:
-    """Words and phrases to find.
+class PhraseLists:
+    """Lists of words and phrases to find.
 
     Attributes:
         buckets: bool[65536], where the first word of an entry may fall; few other words do.
-        lengths: for each number of words, the hashes of those entries, sorted, and of their first words.
+        firsts: for each number of words, the hashes of the first words of such entries, sorted.
+        entries: for each list and number of words, the hashes of its entries, sorted.
     """
 
     buckets: Mask
-    lengths: dict[int, tuple[Hashes, Hashes]]
+    firsts: dict[int, Hashes]
+    entries: dict[str, dict[int, Hashes]]
 
 
-def find_phrases(block: Block, lists: Mapping[str, Phrases]) -> dict[str, Integers]:
+def find_phrases(block: Block, lists: PhraseLists) -> dict[str, Integers]:
     """Where the entries of each list begin, whatever the case: int64[k] bytes, rising."""
     runs = _letter_runs(block)
-    buckets = np.logical_or.reduce([entries.buckets for entries in lists.values()])
-    likely = np.flatnonzero(buckets[_buckets(runs.data, runs.starts, runs.ends)])
+    likely = np.flatnonzero(lists.buckets[_buckets(runs.data, runs.starts, runs.ends)])
     hashes = _run_hashes(runs, likely)
-    return {name: runs.starts[_match(runs, likely, hashes, entries)] for name, entries in lists.items()}
+    found: dict[str, list[Integers]] = {name: [np.zeros(0, np.int64)] for name in lists.entries}
+    for length, firsts in lists.firsts.items():
+        begins = _member(hashes, firsts)
+        first, phrase = likely[begins], hashes[begins]
+        for place in range(1, length):
+            inside = first + place < len(runs.starts)
+            inside[inside] = runs.documents[first[inside]] == runs.documents[first[inside] + place]
+            first, phrase = first[inside], phrase[inside]
+            phrase = mix(phrase) + _run_hashes(runs, first + place)
+        for name, entries in lists.entries.items():
+            if length in entries:
+                found[name].append(runs.starts[first[_member(phrase, entries[length])]])
+    return {name: np.sort(np.concatenate(places)) for name, places in found.items()}
 
 
 def split_phrase(text: str) -> list[str]:
@@ -45,24 +58,28 @@ def split_phrase(text: str) -> list[str]:
     return "".join(letter if letter.isalpha() or letter.isdecimal() else " " for letter in text).split()
 
 
-@functools.lru_cache(maxsize=16)
-def phrases(entries: tuple[str, ...]) -> Phrases:
-    """Entries made ready to be found."""
-    by_length: dict[int, set[tuple[bytes, ...]]] = {}
-    for entry in entries:
-        # Only the letters of ASCII are lowered in the text, so the usual ways to write the others are all listed.
-        for spelling in (entry.lower(), entry.upper(), entry.title()):
-            words = tuple(word.encode().lower() for word in split_phrase(spelling))
-            by_length.setdefault(len(words), set()).add(words)
+@functools.lru_cache(maxsize=8)
+def phrase_lists(lists: tuple[tuple[str, tuple[str, ...]], ...]) -> PhraseLists:
+    """Lists by name, made ready to be found."""
     buckets = np.zeros(2**16, bool)
-    lengths = {}
-    for length, group in sorted(by_length.items()):
-        columns = [_packed([words[place] for words in sorted(group)]) for place in range(length)]
-        data, starts, ends = columns[0]
-        buckets[_buckets(data.tobytes() + bytes(4), starts, ends)] = True
-        parts = [hash_bytes(*column) for column in columns]
-        lengths[length] = np.unique(_phrase_hashes(parts)), np.unique(parts[0])
-    return Phrases(buckets, lengths)
+    firsts: dict[int, list[Hashes]] = {}
+    found: dict[str, dict[int, Hashes]] = {}
+    for name, entries in lists:
+        by_length: dict[int, set[tuple[bytes, ...]]] = {}
+        for entry in entries:
+            # Only the letters of ASCII are lowered in the text, so the usual ways to write the others are all listed.
+            for spelling in (entry.lower(), entry.upper(), entry.title()):
+                words = tuple(word.encode().lower() for word in split_phrase(spelling))
+                by_length.setdefault(len(words), set()).add(words)
+        found[name] = {}
+        for length, group in sorted(by_length.items()):
+            columns = [_packed([words[place] for words in sorted(group)]) for place in range(length)]
+            data, starts, ends = columns[0]
+            buckets[_buckets(data.tobytes() + bytes(4), starts, ends)] = True
+            first, *others = (hash_bytes(*column) for column in columns)
+            firsts.setdefault(length, []).append(first)
+            found[name][length] = np.unique(functools.reduce(lambda phrase, word: mix(phrase) + word, others, first))
+    return PhraseLists(buckets, {length: np.unique(np.concatenate(parts)) for length, parts in firsts.items()}, found)
 
 
 @dataclass(frozen=True)
@@ -97,18 +114,6 @@ def _letter_runs(block: Block) -> _Runs:
     return _Runs(block.lowered, starts, ends, documents)
 
 
-def _match(runs: _Runs, likely: Integers, hashes: Hashes, entries: Phrases) -> Integers:
-    """int64[k], the first runs of the entries found among the likely ones, rising."""
-    found = [np.zeros(0, np.int64)]
-    for length, (wanted, firsts) in entries.lengths.items():
-        first = likely[_member(hashes, firsts)]
-        first = first[first + length <= len(runs.starts)]
-        first = first[runs.documents[first] == runs.documents[first + length - 1]]
-        parts = [_run_hashes(runs, first + place) for place in range(length)]
-        found.append(first[_member(_phrase_hashes(parts), wanted)])
-    return np.sort(np.concatenate(found))
-
-
 def _buckets(data: bytes, starts: Integers, ends: Integers) -> NDArray[np.uint16]:
     """uint16[k], a small hash of the length and of the first four bytes of each word.
 
@@ -133,13 +138,6 @@ def _run_hashes(runs: _Runs, chosen: Integers) -> Hashes:
     ends = np.cumsum(lengths)
     places = np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
     return hash_bytes(np.frombuffer(runs.data, np.uint8)[places], ends - lengths, ends)
-
-
-def _phrase_hashes(parts: list[Hashes]) -> Hashes:
-    total = parts[0]
-    for part in parts[1:]:
-        total = mix(total) + part
-    return total
 
 
 def _member(hashes: Hashes, wanted: Hashes) -> Mask:

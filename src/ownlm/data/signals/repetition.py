@@ -72,16 +72,15 @@ def repeated_ngrams(block: Block, places: Integers, begins: Mask) -> dict[str, F
     starts = np.flatnonzero(repeated[:-1] & follows)
     hashes = words.hashes[starts] + document_keys(block.word_documents[starts])
     columns = {}
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(block.word_characters)])
     for n in range(2, 11):
         hashes = hashes * _BASE + words.hashes[starts + (n - 1)]
         places, begins = group(hashes)
         if n <= 4:
             heads, counts = _counts(begins)
-            columns[f"top_{n}gram_character_fraction"] = _top(block, n, starts[places[heads]], counts, before)
+            columns[f"top_{n}gram_character_fraction"] = _top(block, n, starts[places[heads]], counts)
         else:
             again = np.sort(starts[places[~begins]])
-            columns[f"duplicate_{n}gram_character_fraction"] = _covered(block, n, again, before)
+            columns[f"duplicate_{n}gram_character_fraction"] = _covered(block, n, again)
         # What is left for the next length: where this n-gram and the next are repeated.
         left = np.sort(places[_of_several(begins)])
         repeated[:] = False
@@ -104,7 +103,7 @@ def _of_several(begins: Mask) -> Mask:
     return several
 
 
-def _top(block: Block, n: int, first: Integers, counts: Integers, before: Integers) -> Floats:
+def _top(block: Block, n: int, first: Integers, counts: Integers) -> Floats:
     """The share of characters in the most frequent n-gram; of several as frequent, the one that begins first.
 
     Args:
@@ -112,7 +111,6 @@ def _top(block: Block, n: int, first: Integers, counts: Integers, before: Intege
         n: its length in words.
         first: int64[k], where each n-gram that may be repeated stands first.
         counts: int64[k], how often it stands in its document.
-        before: int64[words + 1], the characters of the words before each.
     """
     shift = len(block.words) + 1
     best = np.zeros(len(block), np.int64)
@@ -123,12 +121,14 @@ def _top(block: Block, n: int, first: Integers, counts: Integers, before: Intege
     count = np.where(none, 1, best // shift)
     start = np.where(none, block.words.documents[:-1], shift - 1 - best % shift)
     start = np.where(has_any, start, 0)
+    before = block.characters_before
     length = before[np.minimum(start + n, len(before) - 1)] - before[start] + (n - 1)
     return ratio(np.where(has_any, count * length, 0), block.characters)
 
 
-def _covered(block: Block, n: int, starts: Integers, before: Integers) -> Floats:
+def _covered(block: Block, n: int, starts: Integers) -> Floats:
     """The share of characters in the words that n-grams cover which begin at the given words, in rising order."""
+    before = block.characters_before
     ends = np.minimum(starts + n, np.append(starts[1:], len(before) - 1))
     covered = before[ends] - before[starts]
     totals = np.bincount(block.word_documents[starts], weights=covered, minlength=len(block))

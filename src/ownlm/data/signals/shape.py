@@ -42,7 +42,7 @@ def word_shares(block: Block) -> dict[str, Floats | Integers]:
     """Lengths of words, signs per word, words with a letter, and English stop words."""
     words = block.words
     counts = words.counts
-    lengths = np.bincount(block.word_documents, weights=block.word_characters, minlength=len(block))
+    lengths = np.diff(block.characters_before[words.documents])
     hashes = ratio(block.count_at(block.signs[block.sign_bytes == _HASH]), counts)
     ellipses = ratio(_ellipses(block), counts)
     return {
