@@ -73,6 +73,4 @@ def test_the_recipes_that_the_guide_shows_read(page: str) -> None:
     recipes = [yaml.safe_load(block) for block in blocks if "sources:" in block]
     assert recipes
     for recipe in recipes:
-        if isinstance(recipe.get("decontaminate"), list):
-            recipe["decontaminate"] = {"sets": recipe["decontaminate"]}
         assert Recipe.model_validate(recipe).sources

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..config import Config, merge, read_yaml, validate
 from ..errors import ConfigError
@@ -60,13 +60,18 @@ class Recipe(Config):
     duplicates: DuplicateOptions = DuplicateOptions()
     """Which copies to drop."""
     decontaminate: DecontaminationOptions = DecontaminationOptions()
-    """Evaluation sets whose items must not be trained on."""
+    """Evaluation sets whose items must not be trained on; a list is the sets alone."""
     split: SplitOptions = SplitOptions()
     """How much is held out."""
     tokenizer: str | TokenizerTraining | None = None
     """A model or tokenizer by name or folder, or how to train one; without it no tokens are written."""
     tokens: TokenOptions = TokenOptions()
     """How the documents become tokens."""
+
+    @field_validator("decontaminate", mode="before")
+    @classmethod
+    def _sets_alone_are_a_list(cls, value: Any) -> Any:
+        return {"sets": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:
@@ -83,8 +88,6 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         ConfigError: not YAML, a wrong value, or an unknown key, which the message names with the nearest known one.
     """
     values = read_yaml(path)
-    if isinstance(values.get("decontaminate"), list):
-        values["decontaminate"] = {"sets": values["decontaminate"]}
     if not values:
         raise ConfigError("this recipe is empty", where=str(path), hint="name at least one source")
     return validate(Recipe, merge(values, overrides or {}), source=str(path))
