@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from .contamination.options import DecontaminationOptions
 from .duplicates.options import DuplicateOptions
 from .extract.options import ExtractOptions
-from .filters import FilterOptions
+from .filters import FilterOptions, columns_of, rules_of
 from .personal.options import PersonalOptions
 from .signals.measurement import SignalOptions
 from .sources.options import ReadLimits, SourceOptions
@@ -78,6 +78,14 @@ class Recipe(Config):
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two sources are named '{min(twice)}'")
+        return self
+
+    @model_validator(mode="after")
+    def _quality_is_known(self) -> Recipe:
+        for name, rule in rules_of(self.filters).items():
+            if self.quality is None and "quality" in columns_of(rule):
+                hint = "name a model as 'quality' in the recipe, made by ownlm data quality train"
+                raise ConfigError("there is no column 'quality'", where=f"filters.drop.{name}", hint=hint)
         return self
 
 

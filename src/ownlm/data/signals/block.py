@@ -84,6 +84,11 @@ class Block:
         return np.repeat(np.arange(len(self), dtype=np.int32), self.words.counts)
 
     @cached_property
+    def word_keys(self) -> Hashes:
+        """uint64[words], equal for equal words of one document."""
+        return self.words.hashes + document_keys(self.word_documents)
+
+    @cached_property
     def word_characters(self) -> Integers:
         """int64[words]."""
         return self.span(self.words.starts, self.words.ends)

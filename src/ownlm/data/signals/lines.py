@@ -13,7 +13,7 @@ from .repetition import Floats, ratio
 # The signs that lists begin with; Rae et al. (2021) name the bullet point alone.
 BULLETS = "•‣⁃◦▪▫●○■□·∙–—-*"
 ELLIPSIS = "…"
-# A line of at most so many characters is short (Penedo et al. 2024, "The FineWeb Datasets", section 3.6).
+# A line of at most so many characters is short (Penedo et al. 2024, "The FineWeb Datasets").
 SHORT_LINE = 30
 # Marks that end a line C4 keeps: a period, an exclamation mark, a question mark, or an end quotation mark.
 C4_TERMINALS = '.!?"”'

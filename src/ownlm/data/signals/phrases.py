@@ -43,8 +43,8 @@ def find_phrases(block: Block, lists: PhraseLists) -> dict[str, Integers]:
         begins = _member(hashes, firsts)
         first, phrase = likely[begins], hashes[begins]
         for place in range(1, length):
-            inside = first + place < len(runs.starts)
-            inside[inside] = runs.documents[first[inside]] == runs.documents[first[inside] + place]
+            # The next words of the document, where there are some.
+            inside = first + place < runs.ends_of_documents[np.searchsorted(runs.ends_of_documents, first, "right")]
             first, phrase = first[inside], phrase[inside]
             phrase = mix(phrase) + _run_hashes(runs, first + place)
         for name, entries in lists.entries.items():
@@ -89,13 +89,13 @@ class _Runs:
     Attributes:
         data: the lowered bytes, and four more.
         starts, ends: int64[k].
-        documents: int64[k].
+        ends_of_documents: int64[documents], how many runs there are up to the end of each.
     """
 
     data: bytes
     starts: Integers
     ends: Integers
-    documents: Integers
+    ends_of_documents: Integers
 
 
 def _letter_runs(block: Block) -> _Runs:
@@ -110,8 +110,7 @@ def _letter_runs(block: Block) -> _Runs:
     touching = np.unique(middle[inside[middle - 1] & inside[middle]])
     if len(touching):
         starts, ends = np.sort(np.concatenate([starts, touching])), np.sort(np.concatenate([ends, touching]))
-    documents = np.repeat(np.arange(len(block)), np.diff(np.searchsorted(starts, bounds)))
-    return _Runs(block.lowered, starts, ends, documents)
+    return _Runs(block.lowered, starts, ends, np.searchsorted(starts, bounds[1:]))
 
 
 def _buckets(data: bytes, starts: Integers, ends: Integers) -> NDArray[np.uint16]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..words import Integers
-from .block import Block, Mask, document_keys, group
+from .block import Block, Mask, group
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def vocabulary(block: Block, places: Integers, begins: Mask) -> dict[str, Floats
 
 def group_words(block: Block) -> tuple[Integers, Mask]:
     """Groups each document's equal words, as ``block.group`` does."""
-    return group(block.words.hashes ^ document_keys(block.word_documents))
+    return group(block.word_keys)
 
 
 def repeated_ngrams(block: Block, places: Integers, begins: Mask) -> dict[str, Floats]:
@@ -70,7 +70,7 @@ def repeated_ngrams(block: Block, places: Integers, begins: Mask) -> dict[str, F
     # The last word of a document is followed by none.
     follows[words.documents[1:][words.counts > 0] - 1] = False
     starts = np.flatnonzero(repeated[:-1] & follows)
-    hashes = words.hashes[starts] + document_keys(block.word_documents[starts])
+    hashes = block.word_keys[starts]
     columns = {}
     for n in range(2, 11):
         hashes = hashes * _BASE + words.hashes[starts + (n - 1)]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 GOPHER = "Rae et al. 2021 (Gopher), appendix A1.1"
 GOPHER_TABLE = "Rae et al. 2021 (Gopher), table A1"
 C4 = "Raffel et al. 2020 (C4), section 2.2"
-FINEWEB = "Penedo et al. 2024 (FineWeb), section 3.6"
+FINEWEB = "Penedo et al. 2024 (FineWeb), its own additional filters"
 PY3LANGID = "Lui and Baldwin 2012 (langid.py); py3langid"
 OWN = "ownlm"
 
@@ -31,14 +31,12 @@ class Signal(NamedTuple):
 
 def _repetition() -> dict[str, Signal]:
     """The n-gram columns, which differ in a number."""
-    words = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
-    top, duplicate = (
-        "The most frequent run of {} words: its share of the characters.",
-        ("Runs of {} words that stood in the document before: their share of the characters, overlaps counted once."),
-    )
+    names = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten"}
+    top = "The most frequent run of {} words: its share of the characters."
+    again = "Runs of {} words that stood in the document before: their share of the characters, overlaps counted once."
     signals = {}
-    for n, name in words.items():
-        kind, text = ("top", top) if n <= 4 else ("duplicate", duplicate)
+    for n, name in names.items():
+        kind, text = ("top", top) if n <= 4 else ("duplicate", again)
         signals[f"{kind}_{n}gram_character_fraction"] = Signal("float32", text.format(name), GOPHER_TABLE)
     return signals
 
