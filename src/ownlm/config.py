@@ -104,7 +104,7 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
     except ValidationError as error:
         first = error.errors()[0]
         location = [str(part) for part in first["loc"]]
-        where = ".".join(location) + (f" in {source}" if source else "")
+        where = " in ".join(part for part in (".".join(location), source) if part)
         if first["type"] == "extra_forbidden":
             known = _keys_at(kind, location[:-1])
             raise ConfigError(f"unknown key '{location[-1]}'", where=where, hint=nearest(location[-1], known)) from None
@@ -114,7 +114,7 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
             raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
-        raise ConfigError(message[0].lower() + message[1:] + shown, where=where or source) from None
+        raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None) from None
 
 
 def _plain_floats(value: Any) -> Any:

@@ -19,6 +19,9 @@ from .signals.measurement import SignalOptions
 from .sources.options import ReadLimits, SourceOptions
 from .split import SplitOptions
 
+# Bytes of a source's name, which with a number becomes a file's.
+LONGEST_NAME = 100
+
 
 class TokenizerTraining(Config):
     """A tokenizer trained on the training documents."""
@@ -75,9 +78,15 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Recipe:
-        names = [source.name for source in self.sources]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"two sources are named '{min(twice)}'")
+        taken: dict[str, str] = {}
+        for name in (source.name for source in self.sources):
+            if len(name.encode()) > LONGEST_NAME:
+                raise ValueError(f"a source's name has more than {LONGEST_NAME} bytes: '{name[:40]}...'")
+            folder = folder_name(name).casefold()
+            if folder in taken:
+                same = f"named '{name}'" if taken[folder] == name else f"named '{taken[folder]}' and '{name}'"
+                raise ValueError(f"two sources are {same}, and each gets a folder of its name")
+            taken[folder] = name
         return self
 
     @model_validator(mode="after")
@@ -87,6 +96,11 @@ class Recipe(Config):
                 hint = "name a model as 'quality' in the recipe, made by ownlm data quality train"
                 raise ConfigError("there is no column 'quality'", where=f"filters.drop.{name}", hint=hint)
         return self
+
+
+def folder_name(source: str) -> str:
+    """A source's name as a folder's; those of a recipe differ, on a disk that takes A and a for the same as well."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in source)
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..data.pipeline import Documents, prepare_documents
 from ..data.read import Kind
-from ..data.recipe import Recipe, TokenizerTraining
+from ..data.recipe import Recipe, TokenizerTraining, folder_name
 from ..data.stages import TABLE
 from ..data.store import Store, key_of
 from ..data.workers import Task, run_tasks
@@ -192,13 +192,16 @@ def _assemble(
     manifest: dict[str, Any],
 ) -> None:
     """Puts the finished pieces under their names; the manifest comes last, so a folder with one is whole."""
+    import pyarrow.parquet as pq
+
     for name in (MANIFEST, FILE):
         (out / name).unlink(missing_ok=True)
     tables = [work.folder / TABLE for work in works]
-    with new_folder(out / "documents") as folder:
+    with new_folder(out / "documents", checksums=False) as folder:
         for number, (finished, source) in enumerate(zip(documents.tables, documents.sources, strict=True)):
             table = tables[number] if tables and tables[number].is_file() else finished
-            _link(table, folder / f"{_plain(source)}-{number:05}.parquet")
+            if pq.read_metadata(table).num_rows:
+                _link(table, folder / f"{folder_name(source)}-{number:05}.parquet")
     parts = _join(out, recipe, documents.sources, works)
     if tokenizer is not None:
         with new_folder(out / TOKENIZER, checksums=False) as folder:
@@ -227,7 +230,7 @@ def _join(out: Path, recipe: Recipe, sources: Sequence[str], works: Sequence[Tok
             ]
             if not any(read_json(piece / "index.json")["documents"] for piece in pieces):
                 continue
-            folder = out / split / _plain(source.name)
+            folder = out / split / folder_name(source.name)
             info = {**read_json(pieces[0] / "index.json")["info"], "source": [source.name]}
             concat_datasets(pieces, folder, info)
             weight = source.weight if weighted and split == "train" else None
@@ -242,11 +245,6 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _plain(name: str) -> str:
-    """A source's name as a file's."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
 
 
 def _line(failure: dict[str, Any]) -> str:

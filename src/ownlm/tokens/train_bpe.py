@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -21,6 +22,15 @@ UNKNOWN = "<unk>"
 
 # The library counts pairs in 32 bits, and one pair may be all of a text.
 MOST_BYTES = 2**31 - 1
+# Its time rises with the square of a word's length, and a word can be all of a text: a picture in letters, a line of
+# dashes, DNA. So longer ones are counted in parts of this many characters.
+LONGEST_WORD = 256
+_LONG_PARTS = re.compile(rf"\w{{{LONGEST_WORD}}}|[^\w\s]{{{LONGEST_WORD}}}|\s{{{LONGEST_WORD}}}")
+# It takes some hundred and fifty bytes for each of a text, so a long one comes in parts of so many characters, each of
+# them whole words: they begin with the single space that belongs to the word behind it.
+LONGEST_PART = 2**20
+_ONE_SPACE = re.compile(r"(?<=\S) (?=\S)")
+_LONG_SPACE = re.compile(rf"\s{{{LONGEST_WORD}}}")
 
 
 def train_tokenizer(
@@ -93,7 +103,26 @@ class _Counted:
                     "there is more text than a tokenizer can count without overflow",
                     hint="train it on a random sample of at most 2 GB",
                 )
-            yield text
+            yield from _parts(text)
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in parts that the library can count: cut between words where it is long, and inside long words."""
+    begin = 0
+    while (space := _ONE_SPACE.search(text, begin + LONGEST_PART)) is not None:
+        yield from _without_long_words(text[begin : space.start()])
+        begin = space.start()
+    yield from _without_long_words(text[begin:])
+
+
+def _without_long_words(text: str) -> Iterator[str]:
+    begin = 0
+    if _LONG_SPACE.search(text) or max(map(len, text.split()), default=0) > LONGEST_WORD:
+        for part in _LONG_PARTS.finditer(text):
+            yield text[begin : part.end()]
+            begin = part.end()
+    if begin < len(text):
+        yield text[begin:]
 
 
 def _bpe(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
