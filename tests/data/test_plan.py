@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_every_file_is_in_one_shard_in_order_and_no_shard_is_large(sizes: dict[s
     assert [u.name for shard in shards for u in shard.units] == sorted(sizes)
     assert all(shard.size <= plan.MOST_BYTES or len(shard.units) == 1 for shard in shards)
     assert all(len(shard.units) == len(shard.contents) > 0 for shard in shards)
-    for shard, following in zip(shards, shards[1:], strict=False):
+    for shard, following in itertools.pairwise(shards):
         # A shard ends because it is full, because the next file would not fit, or by a name.
         assert shard.size >= plan.LEAST_BYTES or shard.size + following.units[0].size > plan.MOST_BYTES
 

@@ -84,8 +84,9 @@ class Recipe(Config):
                 raise ValueError(f"a source's name has more than {LONGEST_NAME} bytes: '{name[:40]}...'")
             folder = folder_name(name).casefold()
             if folder in taken:
-                same = f"named '{name}'" if taken[folder] == name else f"named '{taken[folder]}' and '{name}'"
-                raise ValueError(f"two sources are {same}, and each gets a folder of its name")
+                if taken[folder] == name:
+                    raise ValueError(f"two sources are named '{name}'")
+                raise ValueError(f"two sources would share a folder: '{taken[folder]}' and '{name}'")
             taken[folder] = name
         return self
 

@@ -22,11 +22,12 @@ from typing import Any
 from ..data.pipeline import Documents, prepare_documents
 from ..data.read import Kind
 from ..data.recipe import Recipe, TokenizerTraining, folder_name
+from ..data.split import SPLITS
 from ..data.stages import TABLE
 from ..data.store import Store, key_of
 from ..data.workers import Task, run_tasks
-from ..errors import DataError, StorageError
-from ..files import new_folder, read_json, remove_partial, write_json, write_text
+from ..errors import ConfigError, DataError, StorageError, UserError
+from ..files import new_folder, read_json, remove_partial, storage_errors, write_json, write_text
 from ..progress import Progress
 from ..report.data_card import data_card
 from ..report.dataset import dataset_report
@@ -39,6 +40,8 @@ from .tokenizer import load_tokenizer
 TOKENIZER = "tokenizer"
 STAGES, LOCK = ".stages", ".lock"
 MANIFEST, REPORT, CARD, FAILURES = "manifest.json", "report.html", "README.md", "failures.jsonl"
+# The names in a data set's folder, which a build replaces.
+WRITTEN = ("documents", *SPLITS, TOKENIZER, FILE, REPORT, CARD, FAILURES)
 # Raised when the same texts would give another tokenizer.
 TRAINING_VERSION = 1
 
@@ -75,16 +78,19 @@ def build_dataset(
         StorageError: the disk is full, or another build works in this folder.
     """
     began = time.monotonic()
+    check_tokenizer(recipe, tokenizer)
     with _alone(out):
         store = Store(out / STAGES)
         documents = prepare_documents(recipe, store, workers=workers, strict=strict, refresh=refresh, say=say)
         kept = sum(documents.summary["kept"].values())
         if not kept:
-            raise DataError(_nothing_left(documents), where=str(out), hint="loosen the recipe's filters")
+            raise DataError(_nothing_left(documents.summary["dropped"]), where=str(out), hint="loosen the recipe's filters")
         kind = _kind(recipe, documents, kept)
         folder = _tokenizer(recipe, tokenizer, documents, store, say)
         works = [] if folder is None else _tokenize(recipe, documents, store, folder, kind, workers)
         manifest = make_manifest(recipe, documents, works, folder)
+        if not manifest["documents"]["kept"]:
+            raise DataError(_nothing_left(manifest["documents"]["dropped"]), where=str(out), hint="raise the recipe's tokens.max_length")
         _assemble(out, recipe, documents, works, folder, kind, manifest)
         if prune:
             used = [*documents.keys, *((TOKENS, work.key) for work in works)]
@@ -96,22 +102,59 @@ def build_dataset(
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keeps a second build out of the folder."""
+    """Keeps a second build out of the folder, and this one out of a folder that holds something else."""
     from filelock import FileLock, Timeout
 
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / LOCK, timeout=0):
-            remove_partial(out)
-            yield
+        with storage_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            _check_is_ours(out)
+            lock = FileLock(out / LOCK).acquire(timeout=0)
     except Timeout:
         raise StorageError("another build works in this folder", where=str(out), hint="wait for it to end") from None
     except (FileExistsError, NotADirectoryError):
-        raise DataError("this is a file, a folder was expected", where=str(out)) from None
+        raise UserError("this is a file, a folder was expected", where=str(out)) from None
+    except OSError as error:
+        raise StorageError(f"cannot write: {(error.strerror or str(error)).lower()}", where=str(out)) from None
+    with lock, storage_errors(out):
+        remove_partial(out)
+        yield
 
 
-def _nothing_left(documents: Documents) -> str:
-    reasons = sorted(documents.summary["dropped"].items(), key=lambda item: (-item[1], item[0]))
+def _check_is_ours(out: Path) -> None:
+    """What a build writes replaces what has the same name: a folder of other things keeps its own.
+
+    Raises:
+        UserError: something of such a name is there, and no build has worked here.
+    """
+    if (out / STAGES).is_dir() or (out / MANIFEST).is_file():
+        return
+    if taken := [name for name in WRITTEN if (out / name).exists()]:
+        hint = "name a new folder, or an empty one"
+        raise UserError(f"this folder has a '{taken[0]}' that no build of a data set made", where=str(out), hint=hint)
+
+
+def check_tokenizer(recipe: Recipe, named: Path | None) -> None:
+    """Notices before anything is read what would fail after everything is.
+
+    Raises:
+        ConfigError: the vocabulary is too small for a tokenizer of its kind.
+        ModelError: the tokenizer that the recipe names cannot be read.
+    """
+    if named is not None:
+        load_tokenizer(named)
+    if isinstance(recipe.tokenizer, TokenizerTraining):
+        from .train_bpe import least_vocab_size
+
+        least = least_vocab_size(recipe.tokenizer.kind)
+        if recipe.tokenizer.vocab_size < least:
+            message = f"a vocabulary of {recipe.tokenizer.vocab_size:,} is too small"
+            hint = f"a {recipe.tokenizer.kind} tokenizer needs at least {least}"
+            raise ConfigError(message, where="tokenizer.vocab_size", hint=hint)
+
+
+def _nothing_left(dropped: dict[str, int]) -> str:
+    reasons = sorted(dropped.items(), key=lambda item: (-item[1], item[0]))
     return "no document is left: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons[:3])
 
 
@@ -139,6 +182,9 @@ def _tokenizer(
 
         say(f"training a tokenizer of {training.vocab_size:,} tokens")
         texts = _sample(documents, training.bytes)
+        if not documents.summary["kept"].get("train"):
+            hint = "lower split.validation and split.test, or add documents"
+            raise DataError("no document fell into train, to train a tokenizer on", where="split", hint=hint)
         trained = train_tokenizer(texts, training.vocab_size, training.kind)
         with store.new(TOKENIZER, key) as folder:
             trained.save(folder)
@@ -146,16 +192,15 @@ def _tokenizer(
 
 
 def _sample(documents: Documents, most: int) -> Iterator[str]:
-    """Training documents of at most so many bytes, taken evenly over all."""
-    total = documents.summary["characters"].get("train", 0)
-    share = min(1.0, most / total) if total else 1.0
-    owed = 0.0
+    """Training documents of about so many bytes, taken evenly over all; at least the first."""
+    share = min(1.0, most / max(1, documents.summary["bytes_kept"]["train"]))
+    owed = 1.0
     for table in documents.tables:
         for text in texts_of(table, "train"):
-            owed += share
             if owed >= 1:
                 owed -= 1
                 yield text
+            owed += share
 
 
 def _tokenize(
@@ -194,7 +239,7 @@ def _assemble(
     """Puts the finished pieces under their names; the manifest comes last, so a folder with one is whole."""
     import pyarrow.parquet as pq
 
-    for name in (MANIFEST, FILE):
+    for name in (MANIFEST, FILE, REPORT, CARD):
         (out / name).unlink(missing_ok=True)
     tables = [work.folder / TABLE for work in works]
     with new_folder(out / "documents", checksums=False) as folder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import tokenizers
@@ -51,7 +51,7 @@ def train_tokenizer(
     Raises:
         UserError: the vocabulary is too small, or there is no text, or more than 2 GiB of it.
     """
-    makers = {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
+    makers = _makers()
     if kind not in makers:
         raise UserError(f"there is no tokenizer of kind '{kind}'", where="kind", hint=nearest(kind, makers))
     backend, trainer, smallest = makers[kind](vocab_size, list(dict.fromkeys(specials)))
@@ -75,6 +75,11 @@ def train_tokenizer(
         names["unk_token"] = UNKNOWN
     chats = {TURN_START, TURN_END} <= set(specials)
     return Tokenizer(backend, names=names, chat_template=CHATML if chats else None)
+
+
+def least_vocab_size(kind: Kind, specials: Sequence[str] = DEFAULT_SPECIALS) -> int:
+    """The smallest vocabulary that a tokenizer of this kind can have."""
+    return _makers()[kind](2**16, list(dict.fromkeys(specials)))[2]
 
 
 def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
@@ -123,6 +128,13 @@ def _without_long_words(text: str) -> Iterator[str]:
             begin = part.end()
     if begin < len(text):
         yield text[begin:]
+
+
+Maker = Callable[[int, list[str]], tuple[tokenizers.Tokenizer, trainers.Trainer, int]]
+
+
+def _makers() -> dict[str, Maker]:
+    return {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
 
 
 def _bpe(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:

@@ -203,7 +203,7 @@ def test_rows_with_a_message_each_become_conversations(tmp_path: Path, read: Rea
     if kind == "jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     else:
-        pyarrow = pytest.importorskip("pyarrow")
+        import pyarrow
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)

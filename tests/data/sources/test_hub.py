@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from ownlm.data.sources import ReadLimits, SourceOptions, fetch_source, list_units, read_unit
 from ownlm.errors import DataError, FetchError
-
-pyarrow = pytest.importorskip("pyarrow")
-import pyarrow.parquet  # noqa: E402
 
 
 def parquet(*texts: str) -> bytes:
@@ -151,7 +150,7 @@ def test_what_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
         with pytest.raises(error, match=message):
             fetch_source(SourceOptions(name="set", **options), tmp_path)
     hub.files = {"load.py": b"", "README.md": b"# Card"}
-    with pytest.raises(DataError, match="no file that can be read.*refs/convert/parquet"):
+    with pytest.raises(DataError, match=r"no file that can be read.*refs/convert/parquet"):
         fetch_source(SourceOptions(name="set", dataset="org/set"), tmp_path)
     assert not list(tmp_path.iterdir())
 

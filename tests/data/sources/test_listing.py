@@ -249,9 +249,9 @@ def test_the_hubs_layout_with_a_card(tmp_path: Path) -> None:
     assert names(tmp_path, split="train") == ["data/en/part-0.parquet", "data/en/part-1.parquet"]
     assert names(tmp_path, split="test", subset="en") == ["data/en/held.parquet"]
     assert names(tmp_path, subset="de") == ["data/de/x.parquet"]
-    with pytest.raises(DataError, match="no subset 'dd'.*did you mean 'de'"):
+    with pytest.raises(DataError, match=r"no subset 'dd'.*did you mean 'de'"):
         listed(tmp_path, subset="dd")
-    with pytest.raises(DataError, match="no split 'tests'.*did you mean 'test'"):
+    with pytest.raises(DataError, match=r"no split 'tests'.*did you mean 'test'"):
         listed(tmp_path, split="tests")
 
 
@@ -269,7 +269,7 @@ def test_the_hubs_layout_by_names(tmp_path: Path) -> None:
     assert names(tmp_path, split="train") == sorted(name for name in files if "/train" in name)
     assert names(tmp_path, subset="wikitext-2-raw-v1") == sorted(name for name in files if "2-raw" in name)
     assert names(tmp_path, subset="wikitext-2-raw-v1", split="validation") == [files[1]]
-    with pytest.raises(DataError, match="no split 'test'"):
+    with pytest.raises(DataError, match=r"no split 'test'"):
         listed(tmp_path, subset="wikitext-103-v1", split="test")
     other = make(tmp_path / "other", "en/train.jsonl.gz", "en/dev.jsonl.gz", "de.csv")
     assert names(other, subset="en", split="validation") == ["en/dev.jsonl.gz"]

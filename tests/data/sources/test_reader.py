@@ -13,16 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ownlm.data.sources import REASONS, Failure, RawDocument, ReadLimits, SourceOptions, list_units, read_unit
 from ownlm.data.sources.records import DOCX, HTML, MARKDOWN, PDF, RST, TEXT
-
-pyarrow = pytest.importorskip("pyarrow")
-zstandard = pytest.importorskip("zstandard")
-import pyarrow.parquet  # noqa: E402
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 PAGE = b"<!DOCTYPE html>\n<html><body><p>Hello</p></body></html>"
