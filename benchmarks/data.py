@@ -45,7 +45,7 @@ def to_signals(folder: Path, megabytes: float) -> dict[str, Any]:
     )
     rates = {}
     for turn in ("cold", "warm"):
-        works, _, _ = _plan(recipe, Store(folder / turn))
+        works = _plan(recipe, Store(folder / turn), ()).works
         assert FINGERPRINTS not in works[0].keys
         began = time.process_time()
         for work in works:

@@ -103,7 +103,7 @@ def _tokenizer_folder(tokenizer: Any) -> Path | None:
 
 def _summary(manifest: Mapping[str, Any], out: Path) -> str:
     documents = manifest["documents"]
-    lines = [f"{plural(documents['read'], 'document')} read, {documents['kept']:,} kept, in {out}"]
+    lines = [f"{documents['kept']:,} of {plural(documents['read'], 'document')} kept, in {out}"]
     if documents["dropped"]:
         ranked = sorted(documents["dropped"].items(), key=lambda item: (-item[1], item[0]))
         lines += ["", "Dropped:", columns([[f"{count:,}".rjust(9), reason] for reason, count in ranked[:12]])]
@@ -118,11 +118,24 @@ def _summary(manifest: Mapping[str, Any], out: Path) -> str:
         for name, split in manifest["splits"].items()
     ]
     lines += ["", "Splits:", columns(rows)]
-    if manifest["pii"]:
-        found = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in manifest["pii"].items())
-        lines += ["", f"Personal data found: {found}"]
+    if manifest["personal_data"]:
+        rows = [
+            [kind.replace("_", " "), f"{found['found']:,} in {plural(found['documents'], 'document')}", found["policy"]]
+            for kind, found in manifest["personal_data"].items()
+        ]
+        lines += ["", "Personal data, and what becomes of it:", columns(rows)]
+    if sets := manifest["contamination"]["sets"]:
+        rows = [
+            [
+                name,
+                f"found {plural(found['hits'], 'time')}",
+                f"{found['items']:,} items, {found['unchecked']:,} unchecked",
+            ]
+            for name, found in sets.items()
+        ]
+        lines += ["", "Evaluation sets:", columns(rows)]
     if count := manifest["failures"]["count"]:
-        lines += ["", f"Not readable: {count:,} of these, each named in {out / 'failures.jsonl'}"]
+        lines += ["", f"Not readable: {count:,}, each named with the reason in {out / 'failures.jsonl'}"]
     lines += ["", f"Report: {out / 'report.html'}"]
     if manifest["tokenizer"]:
         lines.append(f"Next:   ownlm data show {out}")

@@ -170,7 +170,7 @@ class _Deciding:
             return
         shards = [self.store.path(FINGERPRINTS, work.keys[FINGERPRINTS]) / ARROW for work in self.works]
         steps = 0 if options.near is None else bands_of(options.near, options.permutations)[0]
-        with Progress("Comparing documents", unit="bands", total=steps) as progress:
+        with Progress("Comparing documents", unit="passes", total=steps) as progress:
             pairs = find_pairs(shards, options, progress)
         self.cluster = find_clusters(pairs, by_id)
         places = rank(*(self.about.column(name) for name in ("source", "file", "line", "begin")))

@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..files import read_json, write_json
+from ..files import read_json, remove_partial, write_json
 from ..progress import Progress
+from ..units import plural
 from .decide import Decisions, decide
 from .finish import FINISHED, SUMMARY, finish_shard, plan_finish
 from .plan import Shard, plan_shards
 from .recipe import Recipe
 from .sources.fetch import fetch_source
 from .sources.listing import content_key, list_units
+from .sources.options import SourceOptions
+from .sources.patterns import split_pattern
 from .sources.records import Failure, Unit
 from .stages import COUNTS, TABLE, TEXT, Work, plan_work, read_failures, work_on_shard
 from .store import Store, key_of
@@ -67,6 +70,7 @@ def prepare_documents(
     workers: int,
     strict: bool = False,
     refresh: bool = False,
+    written: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Documents:
     """Reads, measures, deduplicates, decontaminates and splits what the recipe names.
@@ -76,6 +80,7 @@ def prepare_documents(
         workers: worker processes.
         strict: whether the first thing that cannot be read is an error.
         refresh: whether databases and the hub are asked again; else what was fetched before is used.
+        written: what a build writes beside the store, which is not read where that folder lies in a source's.
         say: called with a line for the user now and then.
 
     Raises:
@@ -84,19 +89,20 @@ def prepare_documents(
     """
     store.clean()
     recipe = _fetched(recipe, store, refresh, say)
-    works, failures, index = _plan(recipe, store)
-    if strict and failures:
-        raise _strict(failures[0])
-    _run_shards(works, recipe, workers, strict)
+    plan = _plan(recipe, store, written)
+    if strict and plan.failures:
+        raise _strict(plan.failures[0])
+    _run_shards(plan, recipe, workers, strict)
+    works, failures, index = plan.works, plan.failures, plan.index
     failures += [failure for work in works for failure in read_failures(store.path(TEXT, work.keys[TEXT]))]
     counts = [read_json(store.path(TEXT, work.keys[TEXT]) / COUNTS) for work in works]
     documents = sum(count["documents"] for count in counts)
     if not documents:
         first = failures[0] if failures else None
-        where = f"{first['file']}" if first else ", ".join(source.name for source in recipe.sources)
+        where = f"{first['source']}: {first['file']}" if first else ", ".join(source.name for source in recipe.sources)
         message = f"no document could be read: {first['message']}" if first else "there is no document to read"
         raise DataError(message, where=where, hint="check the recipe's sources")
-    say(f"{documents:,} documents read")
+    say(f"{plural(documents, 'document')} read" + (f", {len(failures):,} not readable" if failures else ""))
     decisions = decide(recipe, works, store, index, say)
     finishes = [plan_finish(work, decided) for work, decided in zip(works, decisions.by_shard, strict=True)]
     missing = [finish for finish in finishes if not store.has(FINISHED, finish.key)]
@@ -123,16 +129,28 @@ def prepare_documents(
 def _fetched(recipe: Recipe, store: Store, refresh: bool, say: Callable[[str], None]) -> Recipe:
     """The recipe with files in place of queries and data sets of the hub, which are asked once."""
     folder = store.folder.with_name(FETCHED)
+    remove_partial(folder)
+    held = {str(path) for path in folder.glob("*")}
     sources = []
     for source in recipe.sources:
-        if source.path is None and not refresh and any(folder.glob(f"{source.name}-*")):
-            say(f"{source.name}: using what was fetched before; --refresh asks again")
         sources.append(fetch_source(source, folder, refresh=refresh))
+        if source.path is None and not refresh and sources[-1].path in held:
+            say(f"{source.name}: using what was fetched before; --refresh asks again")
     return recipe.model_copy(update={"sources": tuple(sources)})
 
 
-def _plan(recipe: Recipe, store: Store) -> tuple[list[Work], list[dict[str, Any]], EvaluationIndex | None]:
-    """Every shard's work, what could not even be listed, and the evaluation sets' index."""
+@dataclass(frozen=True)
+class _Plan:
+    """Every shard's work, what could not even be listed, the evaluation sets' index, and how a shard becomes work."""
+
+    works: list[Work]
+    failures: list[dict[str, Any]]
+    index: EvaluationIndex | None
+    plan: Callable[[Shard], Work]
+
+
+def _plan(recipe: Recipe, store: Store, written: Sequence[str]) -> _Plan:
+    """Lists the sources' files and looks at their contents."""
     from dataclasses import asdict
 
     seen = _Contents(store.folder / SEEN)
@@ -142,6 +160,7 @@ def _plan(recipe: Recipe, store: Store) -> tuple[list[Work], list[dict[str, Any]
         looked = 0
         for source in recipe.sources:
             units, unreadable = list_units(source, recipe.limits)
+            units = _not_written(units, source, store.folder.parent, written)
             contents, readable = [], []
             for unit in units:
                 content = seen.key(unit)
@@ -163,11 +182,20 @@ def _plan(recipe: Recipe, store: Store) -> tuple[list[Work], list[dict[str, Any]
         from .quality import QualityModel
 
         quality = QualityModel.load(Path(recipe.quality)).fingerprint
-    return (
-        [plan_work(recipe, shard, store.folder, evaluation, fingerprint, quality) for shard in shards],
-        failures,
-        index,
-    )
+
+    def plan(shard: Shard) -> Work:
+        return plan_work(recipe, shard, store.folder, evaluation, fingerprint, quality)
+
+    return _Plan([plan(shard) for shard in shards], failures, index, plan)
+
+
+def _not_written(units: list[Unit], source: SourceOptions, out: Path, written: Sequence[str]) -> list[Unit]:
+    """The units without what the last build wrote, or every build would read the one before."""
+    own = [out.resolve() / name for name in written]
+    roots = [split_pattern(path)[0].resolve() for path in source.paths]
+    if not any(out.resolve().is_relative_to(root) for root in roots):
+        return units
+    return [unit for unit in units if not any(Path(unit.path).resolve().is_relative_to(path) for path in own)]
 
 
 def _evaluation(recipe: Recipe, store: Store) -> EvaluationIndex | None:
@@ -186,23 +214,47 @@ def _evaluation(recipe: Recipe, store: Store) -> EvaluationIndex | None:
     return index
 
 
-def _run_shards(works: Sequence[Work], recipe: Recipe, workers: int, strict: bool) -> None:
-    """Runs whatever stage of whatever shard is missing, the largest shards first."""
-    todo = sorted((work for work in works if work.missing()), key=lambda work: -work.shard.size)
+def _run_shards(plan: _Plan, recipe: Recipe, workers: int, strict: bool) -> None:
+    """Runs whatever stage of whatever shard is missing; files that are gone by then leave the plan as failures."""
+    todo = [work for work in plan.works if work.missing()]
     if strict:
-        for work in works:
-            if work not in todo and (found := read_failures(Path(work.store) / TEXT / work.keys[TEXT])):
+        running = {work.keys[TEXT] for work in todo}
+        for work in plan.works:
+            if work.keys[TEXT] not in running and (found := read_failures(Path(work.store) / TEXT / work.keys[TEXT])):
                 raise _strict(found[0])
+    while todo:
+        gone = _run(todo, recipe, workers, strict)
+        todo = []
+        for work, failures in gone:
+            plan.failures.extend(failures)
+            rest = work.shard.without({failure["file"] for failure in failures})
+            again = [plan.plan(rest)] if rest.units else []
+            place = plan.works.index(work)
+            plan.works[place : place + 1] = again
+            todo += [work for work in again if work.missing()]
+
+
+def _run(todo: Sequence[Work], recipe: Recipe, workers: int, strict: bool) -> list[tuple[Work, list[dict[str, Any]]]]:
+    """Runs the missing stages of shards, the largest first; gives those that lost files, with the failures."""
+    todo = sorted(todo, key=lambda work: -work.shard.size)
+    gone = []
     tasks = [Task(number, work) for number, work in enumerate(todo)]
     total = sum(work.shard.size for work in todo)
-    with Progress("Reading and measuring", unit="bytes", total=total) as progress:
+    with Progress("Reading and measuring", unit="MB", total=_megabytes(total)) as progress:
         done = 0
         for number, counts in run_tasks(work_on_shard, tasks, workers, recipe.limits.seconds):
             done += todo[number].shard.size
-            progress.update(done)
-            if strict and counts["failures"]:
-                work = todo[number]
-                raise _strict(read_failures(Path(work.store) / TEXT / work.keys[TEXT])[0])
+            progress.update(_megabytes(done))
+            work = todo[number]
+            if "gone" in counts:
+                gone.append((work, counts["gone"]))
+            if strict and (counts.get("gone") or counts["failures"]):
+                raise _strict((counts.get("gone") or read_failures(Path(work.store) / TEXT / work.keys[TEXT]))[0])
+    return gone
+
+
+def _megabytes(size: int) -> int:
+    return -(-size // 10**6)
 
 
 def _strict(failure: dict[str, Any]) -> DataError:

@@ -8,7 +8,7 @@ among the finished results.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,11 @@ class Shard:
     def size(self) -> int:
         """Bytes to read, as they are stored."""
         return sum(unit.end - unit.begin for unit in self.units)
+
+    def without(self, names: Collection[str]) -> Shard:
+        """The shard without the files of these names."""
+        kept = [n for n, unit in enumerate(self.units) if unit.name not in names]
+        return Shard(self.source, tuple(self.units[n] for n in kept), tuple(self.contents[n] for n in kept))
 
     @property
     def identity(self) -> list[Any]:

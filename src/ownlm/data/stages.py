@@ -140,7 +140,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def work_on_shard(work: Work, lost: dict[int, str], beat: Beat) -> dict[str, int]:
+def work_on_shard(work: Work, lost: dict[int, str], beat: Beat) -> dict[str, Any]:
     """Runs the stages of a shard whose results are missing.
 
     Args:
@@ -148,11 +148,15 @@ def work_on_shard(work: Work, lost: dict[int, str], beat: Beat) -> dict[str, int
         beat: called with the place of each document.
 
     Returns:
-        the shard's counts: documents, failures, bytes of text.
+        the shard's counts: documents, failures, bytes of text. Or ``gone``: the failures of files that could be read
+        when they were listed and no longer can. Then nothing is kept, since a result stands for the files' contents.
     """
     store = Store(work.store)
     if not store.has(TEXT, work.keys[TEXT]):
-        extract(work, store, lost, beat)
+        try:
+            extract(work, store, lost, beat)
+        except _GoneError as gone:
+            return {"gone": gone.failures}
     table = store.path(TEXT, work.keys[TEXT]) / TABLE
     for stage in work.missing():
         with store.new(stage, work.keys[stage]) as folder:
@@ -167,6 +171,12 @@ def work_on_shard(work: Work, lost: dict[int, str], beat: Beat) -> dict[str, int
     return read_json(store.path(TEXT, work.keys[TEXT]) / COUNTS)
 
 
+class _GoneError(Exception):
+    def __init__(self, failures: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.failures = failures
+
+
 def extract(work: Work, store: Store, lost: dict[int, str], beat: Beat) -> None:
     """Reads a shard's files and writes the table of their texts, and what could not be read."""
     extraction = Extraction(work, lost, beat)
@@ -175,6 +185,8 @@ def extract(work: Work, store: Store, lost: dict[int, str], beat: Beat) -> None:
             for row in extraction.rows():
                 writer.add(row, len(row["text"]))
             documents = writer.rows
+        if gone := [dataclasses.asdict(failure) for failure in extraction.failures if failure.reason == "unreadable"]:
+            raise _GoneError(gone)
         lines = [compact_json(dataclasses.asdict(failure)) for failure in extraction.failures]
         write_text(folder / FAILURES, "".join(line + "\n" for line in lines))
         counts = {"documents": documents, "failures": len(lines), "bytes": extraction.bytes}

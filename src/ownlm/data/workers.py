@@ -2,7 +2,7 @@
 
 Parsers of HTML and PDF are C and C++ code that can loop or crash on damaged input, where no signal handler of Python
 runs. So every shard is worked on in a process of its own that says which document it is at; one that stays at a
-document for too long, or dies, is replaced, and its shard is done again without that document.
+document for too long, or dies at one twice, is replaced, and its shard is done again without that document.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -26,6 +27,8 @@ from ..errors import OwnlmError
 LOOK = 0.2
 # A document that crashes its worker, or hangs, is left out; more than this in one shard, and something else is wrong.
 MOST_LOST = 1000
+# How often a worker may die over one task at places where it did not die again.
+MOST_CHANCES = 3
 
 Beat = Callable[[int], None]
 Run = Callable[[Any, dict[int, str], Beat], Any]
@@ -73,6 +76,7 @@ def run_tasks(function: Run, tasks: Sequence[Task], workers: int, seconds: float
         for worker in crew:
             stack.callback(worker.stop)
         lost: dict[int, dict[int, str]] = {}
+        died: dict[int, list[int]] = {}
         while waiting or any(worker.task for worker in crew):
             for worker in crew:
                 if worker.task is None and waiting:
@@ -94,8 +98,18 @@ def run_tasks(function: Run, tasks: Sequence[Task], workers: int, seconds: float
                     continue
                 task, place = worker.task, worker.place
                 worker.replace()
-                _lose(lost.setdefault(task.number, {}), place, reason)
+                if reason == "time-limit" or not _by_chance(died.setdefault(task.number, []), place):
+                    _lose(lost.setdefault(task.number, {}), place, reason)
                 waiting.append(task)
+
+
+def _by_chance(died: list[int], place: int) -> bool:
+    """Whether a worker's death may have nothing to do with where it was, as when something else kills it: then the task
+    is done again as it is. What dies twice at one place, or all too often, dies of what it reads."""
+    if place in died or len(died) >= MOST_CHANCES:
+        return False
+    died.append(place)
+    return True
 
 
 def _lose(lost: dict[int, str], place: int, reason: str) -> None:
@@ -123,7 +137,8 @@ class _Worker:
         self._place[0] = -1
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(self._function, theirs, self._place), daemon=True)
-        self._process.start()
+        with _deaf_to_interrupts():
+            self._process.start()
         theirs.close()
 
     @property
@@ -161,6 +176,21 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """A process started in here never sees Ctrl-C, which goes to the whole group, not even before its first line."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # It is started with the first process, and lets the signal through again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _error(kind: str, value: Any) -> Exception:

@@ -41,7 +41,7 @@ TOKENIZER = "tokenizer"
 STAGES, LOCK = ".stages", ".lock"
 MANIFEST, REPORT, CARD, FAILURES = "manifest.json", "report.html", "README.md", "failures.jsonl"
 # The names in a data set's folder, which a build replaces.
-WRITTEN = ("documents", *SPLITS, TOKENIZER, FILE, REPORT, CARD, FAILURES)
+WRITTEN = ("documents", *SPLITS, TOKENIZER, FILE, REPORT, CARD, FAILURES, MANIFEST)
 # Raised when the same texts would give another tokenizer.
 TRAINING_VERSION = 1
 
@@ -81,16 +81,24 @@ def build_dataset(
     check_tokenizer(recipe, tokenizer)
     with _alone(out):
         store = Store(out / STAGES)
-        documents = prepare_documents(recipe, store, workers=workers, strict=strict, refresh=refresh, say=say)
+        documents = prepare_documents(
+            recipe, store, workers=workers, strict=strict, refresh=refresh, written=WRITTEN, say=say
+        )
         kept = sum(documents.summary["kept"].values())
         if not kept:
-            raise DataError(_nothing_left(documents.summary["dropped"]), where=str(out), hint="loosen the recipe's filters")
+            raise DataError(
+                _nothing_left(documents.summary["dropped"]), where=str(out), hint="loosen the recipe's filters"
+            )
         kind = _kind(recipe, documents, kept)
         folder = _tokenizer(recipe, tokenizer, documents, store, say)
         works = [] if folder is None else _tokenize(recipe, documents, store, folder, kind, workers)
         manifest = make_manifest(recipe, documents, works, folder)
         if not manifest["documents"]["kept"]:
-            raise DataError(_nothing_left(manifest["documents"]["dropped"]), where=str(out), hint="raise the recipe's tokens.max_length")
+            raise DataError(
+                _nothing_left(manifest["documents"]["dropped"]),
+                where=str(out),
+                hint="raise the recipe's tokens.max_length",
+            )
         _assemble(out, recipe, documents, works, folder, kind, manifest)
         if prune:
             used = [*documents.keys, *((TOKENS, work.key) for work in works)]
@@ -127,8 +135,9 @@ def _check_is_ours(out: Path) -> None:
     Raises:
         UserError: something of such a name is there, and no build has worked here.
     """
-    if (out / STAGES).is_dir() or (out / MANIFEST).is_file():
-        return
+    with contextlib.suppress(DataError, TypeError):
+        if (out / STAGES).is_dir() or "recipe" in read_json(out / MANIFEST):
+            return
     if taken := [name for name in WRITTEN if (out / name).exists()]:
         hint = "name a new folder, or an empty one"
         raise UserError(f"this folder has a '{taken[0]}' that no build of a data set made", where=str(out), hint=hint)
@@ -180,11 +189,11 @@ def _tokenizer(
     if not store.has(TOKENIZER, key):
         from .train_bpe import train_tokenizer
 
-        say(f"training a tokenizer of {training.vocab_size:,} tokens")
-        texts = _sample(documents, training.bytes)
         if not documents.summary["kept"].get("train"):
             hint = "lower split.validation and split.test, or add documents"
             raise DataError("no document fell into train, to train a tokenizer on", where="split", hint=hint)
+        say(f"training a tokenizer with {training.vocab_size:,} ids")
+        texts = _sample(documents, training.bytes)
         trained = train_tokenizer(texts, training.vocab_size, training.kind)
         with store.new(TOKENIZER, key) as folder:
             trained.save(folder)

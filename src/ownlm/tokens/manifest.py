@@ -42,8 +42,8 @@ def make_manifest(
         "bytes": documents.summary["bytes"],
         "splits": whole.splits(),
         "sources": _sources(recipe, documents, tokens),
-        "languages": documents.summary["languages"],
-        "lengths": documents.summary["lengths"],
+        "languages": whole.states("languages"),
+        "lengths": whole.states("lengths"),
         "duplicates": documents.decisions.duplicates,
         "pii": found,
         "personal_data": {k: {"found": found[k], "documents": held[k], "policy": policy(k)} for k in found},
@@ -83,9 +83,26 @@ class _Part:
             documents = sum(count["kept"] for count in counts) if self._tokens else self._summary["kept"].get(split, 0)
             if documents:
                 tokens = sum(count["tokens"] for count in counts) if self._tokens else None
-                characters = self._summary["characters"].get(split, 0)
+                characters = self._summary["characters"].get(split, 0) - self._late("characters")[split]
                 result[split] = {"documents": documents, "tokens": tokens, "characters": characters}
         return result
+
+    def states(self, name: str) -> dict[str, dict[str, int]]:
+        """Documents that were kept, and that were dropped, by language or by length."""
+        late = self._late(name)
+        kept, dropped = Counter(self._summary[name]["kept"]) - late, Counter(self._summary[name]["dropped"]) + late
+        return {"kept": dict(sorted(kept.items())), "dropped": dict(sorted(dropped.items()))}
+
+    def bytes(self) -> int:
+        """UTF-8 bytes of what is kept."""
+        return sum(self._summary["bytes_kept"].values()) - self._late("bytes").total()
+
+    def _late(self, name: str) -> Counter[str]:
+        """What the documents' summary counts as kept, and tokenizing dropped."""
+        late = Counter[str]()
+        for shard in self._tokens:
+            late.update(shard["late"][name])
+        return late
 
 
 def _sources(recipe: Recipe, documents: Documents, tokens: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -99,8 +116,8 @@ def _sources(recipe: Recipe, documents: Documents, tokens: Sequence[dict[str, An
         sources[source.name] = {
             "documents": part.documents(),
             "splits": part.splits(),
-            "languages": summary["languages"],
-            "lengths": summary["lengths"],
+            "languages": part.states("languages"),
+            "lengths": part.states("lengths"),
             "weight": source.weight,
             "epochs": source.epochs,
         }
@@ -112,10 +129,9 @@ def _about_tokenizer(recipe: Recipe, documents: Documents, whole: _Part, folder:
         return None
     splits = whole.splits().values()
     tokens = sum(split["tokens"] or 0 for split in splits)
-    size = sum(documents.summary["bytes_kept"].values())
     kind = recipe.tokenizer.kind if isinstance(recipe.tokenizer, TokenizerTraining) else str(recipe.tokenizer)
     return {
         "kind": kind,
         "vocab_size": load_tokenizer(folder).vocab_size,
-        "bytes_per_token": round(size / tokens, 4) if tokens else None,
+        "bytes_per_token": round(whole.bytes() / tokens, 4) if tokens else None,
     }

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TOKENS = "tokens"
 COUNTS = "counts.json"
+# Raised when the files of a shard's tokens change.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TokenWork:
     @property
     def key(self) -> str:
         """The key of the shard's tokens."""
-        return key_of(TOKENS, VERSION, self.finished, self.fingerprint, self.kind, self.max_length)
+        return key_of(TOKENS, FORMAT, VERSION, self.finished, self.fingerprint, self.kind, self.max_length)
 
     @property
     def folder(self) -> Path:
@@ -83,7 +85,8 @@ def tokenize_shard(work: TokenWork, lost: dict[int, str], beat: Beat) -> bool:
         if dropped:
             _write_without(table, folder / TABLE, dropped)
         reasons = Counter(dropped.values())
-        write_json(folder / COUNTS, {"splits": counts, "dropped": dict(sorted(reasons.items()))})
+        late = _about(table, dropped)
+        write_json(folder / COUNTS, {"splits": counts, "dropped": dict(sorted(reasons.items())), "late": late})
     return tokenizer.mistrusted and not before
 
 
@@ -100,6 +103,22 @@ def _write_split(work: TokenWork, tokenizer: Tokenizer, table: Path, split: str,
     left_out = preparation.left_out
     kept = read - len(left_out)
     return {"kept": kept, "tokens": writer.tokens, "trained": preparation.trained, "left_out": left_out}
+
+
+def _about(table: Path, dropped: dict[int, str]) -> dict[str, dict[str, int]]:
+    """What was counted as kept of documents that tokenizing dropped: characters and bytes by split, languages, and
+    lengths as the finished table's summary bins them."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("characters", "bytes", "languages", "lengths")}
+    first = 0
+    for group in read_groups(table, ["text", "split", "language", "words"]) if dropped else ():
+        rows = group.take([number - first for number in dropped if first <= number < first + group.num_rows])
+        for row in rows.to_pylist():
+            counts["characters"][row["split"]] += len(row["text"])
+            counts["bytes"][row["split"]] += len(row["text"].encode())
+            counts["languages"][row["language"]] += 1
+            counts["lengths"][str(int(row["words"]).bit_length())] += 1
+        first += group.num_rows
+    return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
 
 
 def texts_of(table: Path, split: str) -> Iterator[str]:

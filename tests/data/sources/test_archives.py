@@ -241,6 +241,13 @@ def test_a_directory_that_claims_to_be_huge(tmp_path: Path, read: Read) -> None:
     assert [f.reason for f in read(tmp_path)[1]] == ["archive-bomb"]
 
 
+def test_a_zip_for_newer_readers(tmp_path: Path, read: Read) -> None:
+    content = bytearray(make_zip({"a.txt": b"first"}))
+    content[content.index(b"PK\1\2") + 6] = 99
+    (tmp_path / "a.zip").write_bytes(content)
+    assert [(f.file, f.reason) for f in read(tmp_path)[1]] == [("a.zip", "unsupported")]
+
+
 def test_an_empty_archive(tmp_path: Path, read: Read) -> None:
     (tmp_path / "a.zip").write_bytes(make_zip({}))
     (tmp_path / "b.tar").write_bytes(make_tar({}))

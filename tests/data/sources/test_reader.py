@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import lzma
+import random
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +295,19 @@ def test_parquet_with_lists_structs_and_bytes(tmp_path: Path, read: Read) -> Non
         ("a.parquet", 2, "unknown-columns"),
         ("c.parquet", 2, "not-utf8"),
     ]
+
+
+def test_a_row_group_need_not_fit_into_memory(tmp_path: Path) -> None:
+    noise = random.Random(0)
+    rows = [{"text": noise.randbytes(2000).hex()} for _ in range(5000)]
+    (tmp_path / "a.parquet").write_bytes(parquet(rows, compression="none", use_dictionary=False, row_group_size=5000))
+    units, limits = list_units(source := SourceOptions(name="src", path=str(tmp_path)), ReadLimits())[0], ReadLimits()
+    tracemalloc.start()
+    try:
+        assert sum(isinstance(record, RawDocument) for record in read_unit(units[0], source, limits)) == 5000
+        assert tracemalloc.get_traced_memory()[1] < 6 << 20  # of 20 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_missing_file_and_a_changed_file(tmp_path: Path) -> None:

@@ -57,12 +57,23 @@ def open_zip(file: BinaryIO, limits: ReadLimits) -> zipfile.ZipFile:
     file.seek(0)
     try:
         archive = zipfile.ZipFile(file)
+    except NotImplementedError as error:
+        raise Unreadable("unsupported", f"it needs a newer reader of zips ({error})") from None
     except _DAMAGED as error:
         reason = "truncated" if directory < 0 else "damaged-record"
         raise Unreadable(reason, f"its directory cannot be read ({error})") from None
     if len(archive.infolist()) > limits.max_members:
         raise _too_many(limits)
     return archive
+
+
+def has_member(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether a zip has a member of this name."""
+    try:
+        archive.getinfo(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _directory_bytes(file: BinaryIO) -> int:

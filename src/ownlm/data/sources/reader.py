@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..read import split_articles
-from .archives import Member, open_zip, printable, tar_members, zip_members
+from .archives import Member, has_member, open_zip, printable, tar_members, zip_members
 from .lines import read_json, read_json_lines
 from .options import ReadLimits, SourceOptions
 from .records import DOCX, HTML, MARKDOWN, PDF, RST, TEXT, Failure, Place, RawDocument, Unit, Unreadable
@@ -141,15 +141,14 @@ class _Reader:
     def _zip(self, stream: ByteStream, place: Place, promised: str, depth: int) -> Found:
         """A zip's members, or the Word document that it is."""
         with seekable(stream) as file, open_zip(file, self._limits) as archive:
-            names = set(archive.namelist())
-            if "word/document.xml" in names:
+            if has_member(archive, "word/document.xml"):
                 self._check_expanded(archive)
                 file.seek(0)
                 content = ByteStream(file.read).read_all(self._limits.max_document_bytes)
                 document = _file(content, place, DOCX)
                 document.metadata.update({} if promised == "docx" else {"named": promised})
                 yield document
-            elif "[Content_Types].xml" in names:
+            elif has_member(archive, "[Content_Types].xml"):
                 raise Unreadable("unsupported", "it is an office file other than a text, such as a table of figures")
             elif promised == "docx":
                 raise Unreadable("mislabelled", "its name promises docx, but it is another kind of archive")

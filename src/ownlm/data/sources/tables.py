@@ -15,7 +15,7 @@ from .rows import USUAL, has_content, unknown_columns
 from .streams import ByteStream
 
 # Rows taken out of Parquet at a time: few, since a row may be a whole book.
-_ROWS = 128
+_ROWS = 16
 _DELIMITERS = ",;\t|"
 
 
@@ -158,8 +158,8 @@ def read_parquet(file: BinaryIO, columns: Columns) -> Iterator[Record | Broken]:
         raise MissingExtra("reading Parquet", "data") from None
     number = 0
     try:
-        # A small buffer makes it read pages one by one in place of a whole column of a row group.
-        parquet = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
+        # Pages are read one by one, not a whole column of a row group, which may be all of the file.
+        parquet = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
         names = parquet.schema_arrow.names
         if not has_content(names, columns):
             raise unknown_columns(names)
@@ -167,7 +167,7 @@ def read_parquet(file: BinaryIO, columns: Columns) -> Iterator[Record | Broken]:
         for batch in parquet.iter_batches(_ROWS, columns=wanted, use_threads=False):
             yield from _rows(batch, number + 1)
             number += batch.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise Unreadable(*_parquet_error(error, number)) from None
 
 
