@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 
 from ownlm.model.checkpoint import random_model, save_model_folder
 from ownlm.model.families import config_from_user
+from ownlm.tokens.dataset import read_dataset
+from ownlm.tokens.shards import TokenDataset
 from ownlm.tokens.train_bpe import train_tokenizer
 
 WORDS = [
@@ -109,3 +113,55 @@ def chat_settings(corpus: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out a run's page of curves, which takes twice as long to draw as these runs take to train."""
     monkeypatch.setattr("ownlm.train.run.write_training_report", lambda folder: folder / "report.html")
+
+
+@pytest.fixture(scope="session")
+def accounts() -> Callable[[Path], Accounts]:
+    """Reads a built data set, and checks that each of its numbers is what its files hold."""
+
+    def check(out: Path) -> Accounts:
+        import pyarrow.dataset
+
+        manifest = json.loads((out / "manifest.json").read_text())
+        rows = pyarrow.dataset.dataset(out / "documents").to_table().to_pylist()
+        failures = [json.loads(line) for line in (out / "failures.jsonl").read_text().split("\n") if line]
+        kept = [row for row in rows if row["reason"] is None]
+        documents = manifest["documents"]
+        assert documents["read"] == documents["kept"] + sum(documents["dropped"].values()) == len(rows) + len(failures)
+        assert documents["kept"] == len(kept)
+        for name, source in manifest["sources"].items():
+            assert source["documents"]["kept"] == sum(row["source"] == name for row in kept)
+            assert source["documents"]["read"] == sum(item["source"] == name for item in rows + failures)
+        for split in ("train", "validation", "test"):
+            mine = [row for row in kept if row["split"] == split]
+            counted = manifest["splits"].get(split, {"documents": 0, "characters": 0})
+            assert counted["documents"] == len(mine)
+            assert counted["characters"] == sum(len(row["text"]) for row in mine)
+        for column in ("languages", "lengths"):
+            assert sum(manifest[column]["kept"].values()) == len(kept)
+            assert sum(manifest[column]["dropped"].values()) == len(rows) - len(kept)
+        for row in kept:
+            if row["messages"] is not None:
+                assert "\n\n".join(m["content"] for m in json.loads(row["messages"])) == row["text"]
+        if (out / "dataset.json").exists():
+            for split, parts in read_dataset(out).splits.items():
+                tokens = [TokenDataset(part.folder) for part in parts]
+                assert sum(dataset.total_tokens for dataset in tokens) == manifest["splits"][split]["tokens"]
+                assert sum(map(len, tokens)) == manifest["splits"][split]["documents"]
+        return Accounts(manifest, rows, failures)
+
+    return check
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """A built data set: its manifest, every document's row, and what could not be read."""
+
+    manifest: dict[str, Any]
+    rows: list[dict[str, Any]]
+    failures: list[dict[str, Any]]
+
+    def of(self, file: str) -> dict[str, Any]:
+        """The row of the one document of a file."""
+        (row,) = (row for row in self.rows if row["file"] == file)
+        return row

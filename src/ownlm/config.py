@@ -102,8 +102,10 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
     try:
         return kind.model_validate(_plain_floats(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        location = [str(part) for part in first["loc"]]
+        first = _telling(error.errors())
+        # Where one of several kinds may stand, the kind is a step of the way, but none of the user's.
+        kinds = _names_of_models(kind)
+        location = [str(part) for part in first["loc"] if part not in kinds]
         where = " in ".join(part for part in (".".join(location), source) if part)
         if first["type"] == "extra_forbidden":
             known = _keys_at(kind, location[:-1])
@@ -113,8 +115,36 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
             hint = nearest(str(first["input"]), choices)
             raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = _WORDS.get(first["type"], message)
         shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
         raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None) from None
+
+
+# For a user a tuple is a list, and an object is a mapping.
+_WORDS = {
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "dict_type": "should be a mapping of keys to values",
+    "model_type": "should be a mapping of keys to values",
+}
+
+
+def _telling(errors: Sequence[Any]) -> Any:
+    """Of several errors the one that says what the user got wrong."""
+    first = errors[0]
+    if first["type"] == "string_type" and isinstance(first["input"], Mapping):
+        # A text or a mapping may stand there, and this is meant as the mapping.
+        return errors[min(1, len(errors) - 1)]
+    if first["type"] == "missing":
+        # With an unknown key beside it, it was misspelt.
+        beside = (e for e in errors if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1])
+        return next(beside, first)
+    return first
+
+
+def _names_of_models(kind: type[BaseModel]) -> set[str]:
+    inner = (model for field in kind.model_fields.values() for model in _models_of(field.annotation))
+    return {kind.__name__}.union(*map(_names_of_models, inner))
 
 
 def _plain_floats(value: Any) -> Any:

@@ -118,7 +118,7 @@ def test_a_page_that_takes_too_long_is_left_out_and_named(tmp_path: Path) -> Non
     # Nearly as many elements as are compared with each other, of all the kinds that are.
     rows = "".join(f"<div class='c{n}'><p>{GOOD[:60]} {n}</p><a href='/{n}'>x</a></div>" for n in range(9900))
     (tmp_path / "input" / "slow.html").write_text(f"<html><body>{rows}</body></html>")
-    manifest = build_dataset(recipe(tmp_path / "input", limits={"seconds": 1.0}), tmp_path / "out", workers=1)
+    manifest = build_dataset(recipe(tmp_path / "input", limits={"seconds": 0.4}), tmp_path / "out", workers=1)
     assert manifest["documents"]["kept"] == 1
     assert manifest["failures"]["reasons"] == {"time-limit": 1}
     assert manifest["failures"]["first"][0]["file"] == "slow.html"

@@ -73,8 +73,9 @@ def test_an_error_of_the_users_comes_back_as_it_was_raised() -> None:
 
 
 def test_an_error_of_ours_comes_back_with_its_traceback() -> None:
-    with pytest.raises(WorkerFailed, match=r"KeyError: 'nothing of that name'"):
+    with pytest.raises(WorkerFailed, match=r"^something unexpected .*KeyError: .nothing of that name.") as raised:
         run([{"documents": ["bug"]}])
+    assert "\n" not in raised.value.message and "Traceback" in str(raised.value.__cause__)
 
 
 def test_a_process_that_dies_between_documents_is_an_error_and_not_tried_for_ever() -> None:
@@ -113,3 +114,45 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     while any(child.exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(child.exists() for child in children)
+
+
+def killed_once(payload: str, lost: dict[int, str], beat: Beat) -> dict[int, str]:
+    """Is killed from outside at the second document, or between documents, the first time."""
+    marker, place = Path(payload), int(Path(payload).name)
+    beat(place)
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    beat(-1)
+    return lost
+
+
+def test_a_worker_that_something_else_kills_costs_no_document(tmp_path: Path) -> None:
+    tasks = [Task(n, str(tmp_path / str(place))) for n, place in enumerate((2, -1))]
+    assert dict(run_tasks(killed_once, tasks, 2, 30)) == {0: {}, 1: {}}
+
+
+def dies_anywhere(payload: str, lost: dict[int, str], beat: Beat) -> dict[int, str]:
+    """Dies at another place each time."""
+    tries = Path(payload)
+    with tries.open("a") as file:
+        file.write("x")
+    beat(tries.stat().st_size)
+    if len(lost) < 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lost
+
+
+def test_a_worker_that_always_dies_elsewhere_is_not_tried_for_ever(tmp_path: Path) -> None:
+    ((_, lost),) = run_tasks(dies_anywhere, [Task(0, str(tmp_path / "tries"))], 1, 30)
+    assert lost == {4: "crashed", 5: "crashed"}
+
+
+def out_of_memory(payload: None, lost: dict[int, str], beat: Beat) -> None:
+    raise MemoryError
+
+
+def test_too_little_memory_is_said_in_a_sentence() -> None:
+    with pytest.raises(WorkerFailed, match="not enough memory") as raised:
+        list(run_tasks(out_of_memory, [Task(0, None)], 1, 30))
+    assert "--workers 1" in str(raised.value.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,20 @@ def test_bad_input() -> None:
 
     with pytest.raises(UserError, match="this line is broken"):
         train_tokenizer(failing(), 400)
+
+
+def test_words_without_end_are_no_trouble() -> None:
+    # A picture in letters, a line of dashes, blanks: counted whole, the first alone takes more than ten minutes.
+    for kind in ("bpe", "wordpiece"):
+        texts = ["<" * 1_000_000, "ab" * 400_000, " " * 500_000, "the model reads text"]
+        tokenizer = train_tokenizer(texts, 320, kind)
+        assert tokenizer.decode(tokenizer.encode("the text")) == "the text"
+
+
+def test_a_long_text_is_counted_in_parts_as_if_it_were_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(0)
+    words = ["model", "reads", "text,", "  twice", "über", "a\n", "\n\nb", "42", "中文。", "\t", "x "]
+    text = " ".join(draw.choices(words, k=5000))
+    whole = train_tokenizer([text], 400)
+    monkeypatch.setattr(train_bpe, "LONGEST_PART", 1000)
+    assert train_tokenizer([text], 400).fingerprint == whole.fingerprint

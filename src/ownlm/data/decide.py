@@ -103,7 +103,7 @@ class _Deciding:
         self.reason = np.full(self.count, -1, np.int16)
         self.lengths = np.zeros(self.count, np.int64)
         self.quality: NDArray[np.float64] | None = np.full(self.count, np.nan) if recipe.quality is not None else None
-        self.cuts = np.zeros((0, 3), np.int64)
+        self.cuts = np.zeros((0, 4), np.int64)
         self.shows: dict[str, tuple[str, ...]] = {}
         self.rules: dict[str, str] = {}
         self.duplicates: dict[str, Any] = {
@@ -153,12 +153,13 @@ class _Deciding:
         if options.action != "report":
             # What is left of an answer after a cut is no answer, so conversations are dropped either way.
             dropped = (self.turns[documents] > 0) | (options.action == "drop")
-            for name in [chosen.name for chosen in options.sets]:
-                code = self._code(CONTAMINATED + name)
-                mine = documents[dropped & (np.array(leaks.column("set").to_pylist(), object) == name)]
+            codes = {chosen.name: self._code(CONTAMINATED + chosen.name) for chosen in options.sets}
+            reasons = np.array([codes[name] for name in leaks.column("set").to_pylist()], np.int64)
+            for code in codes.values():
+                mine = documents[dropped & (reasons == code)]
                 self.reason[mine[self.reason[mine] < 0]] = code
             places = [leaks.column(name).to_numpy().astype(np.int64) for name in ("document", "start", "end")]
-            self._cut(np.stack(places, axis=1)[~dropped])
+            self._cut(np.stack([*places, reasons], axis=1)[~dropped])
         self.contamination = hit_examples(self.index, options, hits, verdicts, leaks, self)
 
     def deduplicate(self) -> None:
@@ -184,7 +185,8 @@ class _Deciding:
             # Conversations are left whole.
             cuts = find_repeated_paragraphs(shards, options, (self.reason < 0) & (self.turns == 0), by_id)
             self.duplicates["paragraphs"] = len(cuts.documents)
-            self._cut(np.stack([cuts.documents, cuts.starts, cuts.ends], axis=1))
+            reasons = np.full(len(cuts.documents), self._code(DUPLICATE + "paragraphs"))
+            self._cut(np.stack([cuts.documents, cuts.starts, cuts.ends, reasons], axis=1))
         self._count_duplicates(pairs, choice)
 
     def split(self) -> None:
@@ -253,7 +255,7 @@ class _Deciding:
         return pa.concat_tables(tables)
 
     def _cut(self, cuts: Integers) -> None:
-        """Adds characters to cut, from documents that are kept."""
+        """Adds characters to cut, from documents that are kept, with the reason for each."""
         cuts = cuts[self.reason[cuts[:, 0]] < 0] if len(cuts) else cuts
         self.cuts = np.concatenate([self.cuts, cuts])
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import read_groups, text_column
-from .finish import excerpt, spans_of
+from .documents import pyarrow, read_groups, text_column
+from .finish import excerpt, hidden, spans_of
+from .personal.options import Span
+from .recipe import Recipe
 from .stages import PERSONAL, TABLE, TEXT, Work, read_tables
 from .store import Store
 
@@ -26,6 +28,7 @@ CLUSTERS, MEMBERS, HITS = 8, 4, 200
 class Corpus(Protocol):
     """Where documents stand."""
 
+    recipe: Recipe
     store: Store
     reason: NDArray[np.int16]
 
@@ -118,8 +121,10 @@ def hit_examples(
             row["place"]["line"],
         )
     )
+    rows = rows[:HITS]
     shown = []
-    for row in rows[:HITS]:
+    items = _items_shown([item_text(index, row["number"]) for row in rows], corpus)
+    for row, text in zip(rows, items, strict=True):
         place = row["place"]
         shown.append(
             {
@@ -131,21 +136,34 @@ def hit_examples(
                 "line": place["line"],
                 "score": round(float(row["score"]), 4),
                 "verdict": row["verdict"],
-                "matched": row["matched"],
-                "item_text": item_text(index, row["number"]),
+                "matched": hidden(row["matched"], _spans(corpus, row["document"]), row["start"]),
+                "item_text": text,
                 "dropped": bool(corpus.reason[row["document"]] >= 0),
             }
         )
     return {"sets": sets, "hits": shown}
 
 
+def _items_shown(texts: list[str], corpus: Corpus) -> list[str]:
+    """Evaluation items' texts with personal data hidden: the documents they stand in have the same."""
+    from .personal.find import find_spans
+
+    spans = spans_of(find_spans(pyarrow().array(texts, pyarrow().large_string()), corpus.recipe.personal_data))
+    return [hidden(text, spans.get(number, [])) for number, text in enumerate(texts)]
+
+
+def _spans(corpus: Corpus, document: int) -> list[Span]:
+    work, number = corpus.shard_of(document)
+    return spans_of(read_tables(corpus.store.path(PERSONAL, work.keys[PERSONAL]) / TABLE)).get(number, [])
+
+
 def beginning(corpus: Corpus, document: int) -> str:
     """The first words of a document, with personal data hidden."""
     work, number = corpus.shard_of(document)
-    spans = spans_of(read_tables(corpus.store.path(PERSONAL, work.keys[PERSONAL]) / TABLE))
+    spans = _spans(corpus, document)
     first = 0
     for group in read_groups(corpus.store.path(TEXT, work.keys[TEXT]) / TABLE, ["text"]):
         if number < first + group.num_rows:
-            return excerpt(text_column(group)[number - first].as_py(), spans.get(number, []))
+            return excerpt(text_column(group)[number - first].as_py(), spans)
         first += group.num_rows
     raise AssertionError("a document stands in its shard")

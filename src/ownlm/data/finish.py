@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FINISHED = "finished"
-VERSION = 1
+VERSION = 2
 SUMMARY = "summary.json"
-EMPTIED = "duplicate/paragraphs"
 
 # Examples of each reason that a shard gives, and how much of each is shown.
 EXAMPLES = 3
@@ -48,7 +47,8 @@ class Decided:
         reason: int16[documents], or -1 for one that is kept.
         split: uint8[documents], of SPLITS.
         cluster: bytes[documents], the cluster's id.
-        cuts: int64[k, 3], document, start and end in characters of the paragraphs to cut.
+        cuts: int64[k, 4], document, start and end in characters of what to cut, and the reason it is cut for, which is
+            the document's too where nothing is left of it.
         shows: for each reason, the columns that explain it.
     """
 
@@ -61,7 +61,8 @@ class Decided:
 
     def key(self) -> str:
         """Of all that is in it; reasons that no document has do not matter."""
-        used = {int(r): self.reasons[r] for r in np.unique(self.reason) if r >= 0}
+        codes = np.concatenate([self.reason, self.cuts[:, 3]])
+        used = {int(r): self.reasons[r] for r in np.unique(codes) if r >= 0}
         arrays = [a.tobytes().hex() for a in (self.reason, self.split, self.cluster, self.cuts)]
         return key_of(sorted(used.items()), arrays, self.shows)
 
@@ -106,8 +107,10 @@ class Finishing:
         self._signals = signals if signals is not None else pa.table({})
         self._spans = spans_of(read_tables(store.path(PERSONAL, keys[PERSONAL]) / TABLE))
         self._cuts: dict[int, list[tuple[int, int]]] = {}
-        for document, start, end in self._decided.cuts.tolist():
+        self._cut_for: dict[int, int] = {}
+        for document, start, end, code in self._decided.cuts.tolist():
             self._cuts.setdefault(document, []).append((start, end))
+            self._cut_for[document] = min(code, self._cut_for.get(document, code))
         self._summary = Summary()
 
     def write(self, folder: Path) -> None:
@@ -152,8 +155,11 @@ class Finishing:
         edits = self._edits(number, text, spans)
         if reason is None and edits:
             text, messages = apply_edits(text, messages, edits)
+            if number in self._cut_for and messages is None:
+                # The blank lines before a last paragraph that was cut, and behind a first one.
+                text = text.strip("\n")
             if not text.strip():
-                reason = EMPTIED
+                reason = self._decided.reasons[self._cut_for[number]]
         split = None if reason else SPLITS[int(self._decided.split[number])]
         self._summary.count(row, signals, place, reason, split, spans, text)
         if reason is not None:
@@ -287,10 +293,16 @@ def spans_of(table: pa.Table | None) -> dict[int, list[Span]]:
     return {} if table is None else spans_by_document(table)
 
 
+def hidden(text: str, spans: Sequence[Span], begin: int = 0) -> str:
+    """A part of a document without the personal data in it; the part begins at the character ``begin``."""
+    edits = [(span.start - begin, span.end - begin, KINDS[span.kind].placeholder) for span in spans]
+    return _replaced(text, edits, 0, len(text))
+
+
 def excerpt(text: str, spans: Sequence[Span]) -> str:
     """The beginning of a text for the report, in which personal data never stands."""
-    hidden = [(span.start, span.end, KINDS[span.kind].placeholder) for span in spans if span.start < 2 * EXCERPT]
-    shown = _replaced(text, hidden, 0, max([EXCERPT, *(end for _, end, _ in hidden)]))
+    near = [span for span in spans if span.start < 2 * EXCERPT]
+    shown = hidden(text[: max([EXCERPT, *(span.end for span in near)])], near)
     return shown[:EXCERPT] + ("…" if len(text) > EXCERPT else "")
 
 

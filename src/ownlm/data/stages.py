@@ -209,6 +209,7 @@ class Extraction:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of every document."""
+        self._load()
         for unit in self._work.shard.units:
             for record in self._records(unit):
                 row = record if isinstance(record, Failure) else self._row(record)
@@ -218,6 +219,12 @@ class Extraction:
                     self.bytes += len(row["text"].encode())
                     yield row
         self._beat(-1)
+
+    def _load(self) -> None:
+        """Loads what every text needs, so that the first document's time is its own."""
+        from .extract.content import extract_text
+
+        extract_text(b"nothing", "text/plain", None, self._work.recipe.extract)
 
     def _records(self, unit: Any) -> Iterator[RawDocument | Failure]:
         """A unit's records; it ends early where reading on is what hung before."""
@@ -255,6 +262,10 @@ class Extraction:
             text, title = found.text, record.title or found.title
         if not text.strip():
             return Failure(record.source, record.file, record.line, "empty", "there is no text in it")
+        metadata = compact_json(record.metadata) if record.metadata else None
+        if not all(map(_is_unicode, (messages, title, record.url, record.group, metadata))):
+            message = "half a character stands in what belongs to its text"
+            return Failure(record.source, record.file, record.line, "not-utf8", message)
         return {
             "id": document_id(text, messages),
             "text": text,
@@ -268,13 +279,22 @@ class Extraction:
             "title": title,
             "url": record.url,
             "group": record.group,
-            "metadata": compact_json(record.metadata) if record.metadata else None,
+            "metadata": metadata,
         }
 
     def _next(self) -> int:
         self._place += 1
         self._beat(self._place)
         return self._place
+
+
+def _is_unicode(text: str | None) -> bool:
+    """Whether UTF-8 can write a text; JSON can hold half of a surrogate pair."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 LOST = {

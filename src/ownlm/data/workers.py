@@ -48,9 +48,16 @@ class Task:
 
 
 class WorkerFailed(OwnlmError):
-    """A worker process met an error that is ours; its traceback is the message's end."""
+    """A worker process has died, or met an error that is ours, whose traceback is its cause."""
 
     type = "worker"
+
+
+class _Traceback(Exception):
+    """The traceback of an error in another process, as it was printed there."""
+
+    def __str__(self) -> str:
+        return "\n" + self.args[0]
 
 
 def run_tasks(function: Run, tasks: Sequence[Task], workers: int, seconds: float) -> Iterator[tuple[int, Any]]:
@@ -195,7 +202,11 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 def _error(kind: str, value: Any) -> Exception:
     if kind == "failed":
-        return WorkerFailed("a worker process failed:\n" + value)
+        last = value.strip().split("\n")[-1]
+        message = f"something unexpected went wrong in a worker process: {last}"
+        failed = WorkerFailed(message, hint="run the same command with --debug for details")
+        failed.__cause__ = _Traceback(value)
+        return failed
     error_class, message, where, hint = value
     error = error_class.__new__(error_class)
     OwnlmError.__init__(error, message, where=where, hint=hint)
@@ -222,6 +233,9 @@ def _serve(function: Run, pipe: Connection, place: Any) -> None:
             answer: tuple[str, Any] = ("done", function(payload, lost, beat))
         except OwnlmError as error:
             answer = ("error", (type(error), error.message, error.where, error.hint))
+        except MemoryError:
+            hint = "use fewer workers (--workers 1), or lower limits.max_document_bytes"
+            answer = ("error", (WorkerFailed, "a worker process had not enough memory", None, hint))
         except BaseException:
             answer = ("failed", traceback.format_exc())
         beat(-1)

@@ -32,14 +32,14 @@ from ..progress import Progress
 from ..report.data_card import data_card
 from ..report.dataset import dataset_report
 from .concat import concat_datasets
-from .dataset import FILE, Part, Split, write_dataset
+from .dataset import FILE, MANIFEST, STAGES, Part, Split, write_dataset
 from .manifest import make_manifest
 from .tokenize import TOKENS, TokenWork, texts_of, tokenize_shard
 from .tokenizer import load_tokenizer
 
 TOKENIZER = "tokenizer"
-STAGES, LOCK = ".stages", ".lock"
-MANIFEST, REPORT, CARD, FAILURES = "manifest.json", "report.html", "README.md", "failures.jsonl"
+LOCK = ".lock"
+REPORT, CARD, FAILURES = "report.html", "README.md", "failures.jsonl"
 # The names in a data set's folder, which a build replaces.
 WRITTEN = ("documents", *SPLITS, TOKENIZER, FILE, REPORT, CARD, FAILURES, MANIFEST)
 # Raised when the same texts would give another tokenizer.

@@ -28,6 +28,8 @@ from ..files import read_json, write_json
 from .epochs import mix_repeats
 
 FILE = "dataset.json"
+# What else a build leaves in the folder: its manifest comes last, finished results of stages stay.
+MANIFEST, STAGES = "manifest.json", ".stages"
 FORMAT = 1
 
 Split = Literal["train", "validation", "test"]
@@ -79,8 +81,23 @@ class Dataset:
 
 
 def is_dataset(folder: str | Path) -> bool:
-    """Whether a folder is a built data set's."""
-    return (Path(folder) / FILE).is_file()
+    """Whether a folder is a built data set's.
+
+    Raises:
+        DataError: it is one, but it has no tokens yet; its reports and tables must not be taken for texts.
+    """
+    folder = Path(folder)
+    if (folder / FILE).is_file():
+        return True
+    if (folder / STAGES).is_dir():
+        if (folder / MANIFEST).is_file():
+            hint = "name a tokenizer in its recipe and build it again"
+            raise DataError(
+                "this data set was built without a tokenizer, so it has no tokens", where=str(folder), hint=hint
+            )
+        hint = "run the same 'ownlm data build' again"
+        raise DataError("this data set was not built to its end", where=str(folder), hint=hint)
+    return False
 
 
 def read_dataset(folder: str | Path) -> Dataset:

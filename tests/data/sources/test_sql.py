@@ -81,7 +81,7 @@ def test_conversations_and_texts(tmp_path: Path, request: pytest.FixtureRequest,
 
 
 def test_types_of_postgresql(tmp_path: Path, server: Postgres) -> None:
-    query = """SELECT '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]'::jsonb AS messages,
+    query = f"""SELECT '{json.dumps(CHAT)}'::jsonb AS messages,
         '2024-01-02 03:04:05+00'::timestamptz AS sent, ARRAY[1, 2] AS numbers, NULL AS nothing, 1.50::numeric AS price,
         '\\x6869'::bytea AS raw, 'Infinity'::float8 AS endless, true AS yes, gen_random_uuid() IS NOT NULL AS made"""
     names = ["sent", "numbers", "nothing", "price", "raw", "endless", "yes", "made"]

@@ -147,8 +147,9 @@ def tar_members(stream: ByteStream, place: Place, budget: Budget) -> Iterator[Me
         Unreadable: the tar is damaged or cut short; what was whole has been given.
     """
     guard = _Guard(stream)
+    file = cast(BinaryIO, guard)
     try:
-        archive = tarfile.open(fileobj=cast(BinaryIO, guard), mode="r|", bufsize=1 << 14, tarinfo=_Header)  # noqa: SIM115
+        archive = tarfile.open(fileobj=file, mode="r|", bufsize=1 << 14, tarinfo=_Header)  # noqa: SIM115
     except tarfile.TarError as error:
         raise Unreadable("damaged-record", f"it is no tar ({error})") from None
     with archive:

@@ -6,7 +6,7 @@
 | ShareGPT | ``conversations``, each with ``from`` and ``value`` |
 | question and answer | ``prompt`` with ``response`` or ``completion``, ``question`` with ``answer`` |
 | Alpaca | ``instruction``, ``input`` or not, with ``output`` or ``response`` |
-| preference | ``chosen`` and ``rejected``: texts beside a question, conversations, or transcripts of Human and Assistant |
+| preference | ``chosen`` and ``rejected``: texts beside a question, conversations, or Human/Assistant transcripts |
 
 ``system`` may stand beside a question. A list may be given as JSON in a text, as tables do.
 """
