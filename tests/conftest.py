@@ -46,6 +46,11 @@ def sentences(count: int, seed: int) -> list[str]:
     return [" ".join(draw.choices(WORDS, k=draw.randint(4, 14))).capitalize() + "." for _ in range(count)]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes name no test: an archive holds the time it was made at, and each process would call the test otherwise."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of public data sets that lies beside the project; a test that needs it is skipped without it."""
