@@ -129,7 +129,7 @@ def _summary(manifest: Mapping[str, Any], out: Path) -> str:
             [
                 name,
                 f"found {plural(found['hits'], 'time')}",
-                f"{found['items']:,} items, {found['unchecked']:,} unchecked",
+                f"{plural(found['items'], 'item')}, {found['unchecked']:,} unchecked",
             ]
             for name, found in sets.items()
         ]

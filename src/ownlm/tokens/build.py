@@ -245,7 +245,7 @@ def _assemble(
     kind: Kind,
     manifest: dict[str, Any],
 ) -> None:
-    """Puts the finished pieces under their names; the manifest comes last, so a folder with one is whole."""
+    """Puts the finished pieces under their names; what tells that they are whole comes last, the manifest at the end."""
     import pyarrow.parquet as pq
 
     for name in (MANIFEST, FILE, REPORT, CARD):
@@ -260,12 +260,13 @@ def _assemble(
     if tokenizer is not None:
         with new_folder(out / TOKENIZER, checksums=False) as folder:
             load_tokenizer(tokenizer).save(folder)
-        write_dataset(out, parts, kind=kind, tokenizer=TOKENIZER)
     else:
         shutil.rmtree(out / TOKENIZER, ignore_errors=True)
     write_text(out / FAILURES, "".join(_line(failure) for failure in documents.failures))
     dataset_report(manifest, str(out)).write(out / REPORT)
     write_text(out / CARD, data_card(manifest))
+    if tokenizer is not None:
+        write_dataset(out, parts, kind=kind, tokenizer=TOKENIZER)
     write_json(out / MANIFEST, manifest)
 
 
