@@ -9,7 +9,7 @@ import torch
 
 from ownlm.engine.runner import PackedLinear, Runner
 from ownlm.model.adapters import LoraConfig, adapter_layers, attach
-from ownlm.model.attention import Packed
+from ownlm.model.packed import Packed
 from ownlm.model.transformer import Transformer
 
 TOKENS = torch.arange(40) % 7

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model.attention import AttentionContext, rounded_rows
+from ..model.attention import AttentionContext
 from ..model.layers import Linear
+from ..model.packed import rounded_rows
 from ..model.transformer import Transformer
 
 # Packed weights are a second copy in memory; larger models go without.

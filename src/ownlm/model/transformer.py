@@ -25,12 +25,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, AttentionContext, Packed, rounded_rows
+from .attention import Attention, AttentionContext
 from .config import ModelConfig
+from .cross_entropy import linear_cross_entropy, token_losses
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
-from .head import linear_cross_entropy, token_losses
 from .layers import LayerNorm, Linear, RMSNorm, make_norm
+from .packed import Packed, rounded_rows
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""The fourth box: vectors become a prediction of the next token, and its loss."""
+"""Cross-entropy over a vocabulary, without ever holding all logits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import rounded_rows
+from .packed import rounded_rows
 
 # Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units.
 CHUNK_BYTES = 104 * 2**20
@@ -35,7 +35,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weight
     trained = weights.nonzero().squeeze(1)
     count = len(trained)
     if count < len(weights):
-        # Filled up with the last of them at weight 0, so that the products' shapes are few (see attention.LENGTH_STEP).
+        # Filled up with the last of them at weight 0, so that the products' shapes are few (see packed.LENGTH_STEP).
         place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
         trained = trained[place.clamp(max=count - 1)]
         hidden, targets = hidden[trained], targets[trained]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ownlm.model.attention import Packed, rounded_rows
+from ownlm.model.packed import Packed, rounded_rows
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor, starts: list[int], window: int | None) -> Tensor:

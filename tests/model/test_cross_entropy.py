@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ownlm.model import head
-from ownlm.model.head import linear_cross_entropy, token_losses
+from ownlm.model import cross_entropy
+from ownlm.model.cross_entropy import linear_cross_entropy, token_losses
 
 TOKENS, WIDTH, VOCAB = 37, 16, 101
 
@@ -67,11 +67,11 @@ def close(found: Result, expected: Result, tolerance: float) -> None:
 @pytest.fixture(params=["one chunk", "chunks of a few rows", "chunks and blocks of one row"])
 def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "few" in request.param:
-        monkeypatch.setattr(head, "CHUNK_BYTES", 5 * 4 * VOCAB)
-        monkeypatch.setattr(head, "BLOCK_BYTES", 2 * 4 * VOCAB)
+        monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 5 * 4 * VOCAB)
+        monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 2 * 4 * VOCAB)
     elif "one row" in request.param:
-        monkeypatch.setattr(head, "CHUNK_BYTES", 1)
-        monkeypatch.setattr(head, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", 1)
+        monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", 1)
 
 
 @pytest.mark.usefixtures("chunks")
@@ -164,13 +164,13 @@ def test_a_measurement_makes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> Non
     """Without gradients there is one product, the logits; the head's weight itself may still ask for one."""
     hidden, weight, targets = inputs()
     seen: list[bool] = []
-    forward = head._LinearCrossEntropy.forward
+    forward = cross_entropy._LinearCrossEntropy.forward
 
     def watched(ctx: object, *arguments: Tensor) -> Tensor:
         seen.extend(ctx.needs_input_grad)  # type: ignore[attr-defined]
         return forward(ctx, *arguments)
 
-    monkeypatch.setattr(head._LinearCrossEntropy, "forward", staticmethod(watched))
+    monkeypatch.setattr(cross_entropy._LinearCrossEntropy, "forward", staticmethod(watched))
     with torch.no_grad():
         loss, _ = linear_cross_entropy(hidden.detach(), weight, targets, torch.ones(TOKENS))
     assert seen and not any(seen)
