@@ -110,14 +110,24 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
         if first["type"] == "extra_forbidden":
             known = _keys_at(kind, location[:-1])
             raise ConfigError(f"unknown key '{location[-1]}'", where=where, hint=nearest(location[-1], known)) from None
+        if first["type"] == "union_tag_invalid":
+            given, choices = str(first["ctx"]["tag"]), _choices(first["ctx"]["expected_tags"])
+            where = f"{'.'.join(location)}.{str(first['ctx']['discriminator']).strip(chr(39))}"
+            where += f" in {source}" if source else ""
+            raise ConfigError(
+                f"'{given}' is not one of the choices", where=where, hint=nearest(given, choices)
+            ) from None
         if first["type"] in ("literal_error", "enum"):
-            choices = [c.strip("' ") for c in str(first["ctx"]["expected"]).replace(" or ", ", ").split(",")]
-            hint = nearest(str(first["input"]), choices)
+            hint = nearest(str(first["input"]), _choices(first["ctx"]["expected"]))
             raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         message = _WORDS.get(first["type"], message)
         shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
         raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None) from None
+
+
+def _choices(expected: Any) -> list[str]:
+    return [choice.strip("' ") for choice in str(expected).replace(" or ", ", ").split(",")]
 
 
 # For a user a tuple is a list, and an object is a mapping.
@@ -143,8 +153,14 @@ def _telling(errors: Sequence[Any]) -> Any:
 
 
 def _names_of_models(kind: type[BaseModel]) -> set[str]:
+    """What pydantic calls the models under a model in the way to a wrong key: by class, or by the value of ``kind``."""
     inner = (model for field in kind.model_fields.values() for model in _models_of(field.annotation))
-    return {kind.__name__}.union(*map(_names_of_models, inner))
+    names = {kind.__name__}.union(*map(_names_of_models, inner))
+    for field in kind.model_fields.values():
+        if field.discriminator is not None:
+            models = _models_of(field.annotation)
+            names.update(str(model.model_fields[str(field.discriminator)].default) for model in models)
+    return names
 
 
 def _plain_floats(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import pytest
@@ -78,6 +79,42 @@ def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 def test_loss_and_gradients_are_those_of_cross_entropy(weights: Tensor) -> None:
     close(ours(*inputs(), weights), reference(*inputs(), weights), 2e-6)
+
+
+def head_options() -> list[tuple[bool, float, float | None]]:
+    return list(itertools.product((False, True), (0.0, 0.1), (None, 5.0)))
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize(("with_bias", "smoothing", "softcap"), head_options())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bias_smoothing_and_softcap_are_the_frameworks(
+    dtype: torch.dtype, with_bias: bool, smoothing: float, softcap: float | None
+) -> None:
+    hidden, weight, targets = inputs(dtype)
+    weights = WEIGHTS["neither 0 nor 1"]
+    bias = torch.randn(VOCAB, generator=torch.Generator().manual_seed(3)).requires_grad_() if with_bias else None
+    loss, _ = linear_cross_entropy(hidden, weight, targets, weights, bias, smoothing=smoothing, softcap=softcap)
+    (loss * 1.5).backward()
+
+    ours = [x for x in (hidden, weight, bias) if x is not None]
+    leaves = [x.detach().to(dtype).double().requires_grad_() for x in ours]
+    logits = F.linear(*leaves)
+    if softcap is not None:
+        logits = softcap * (logits / softcap).tanh()
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+    expected = (losses * weights.double()).sum()
+    (expected * 1.5).backward()
+    tolerance = 2e-6 if dtype == torch.float32 else 2e-2
+    assert loss.item() == pytest.approx(expected.item(), rel=tolerance)
+    for found, wanted in zip(ours, leaves, strict=True):
+        assert found.grad is not None and wanted.grad is not None and found.grad.dtype == found.dtype
+        assert (found.grad.double() - wanted.grad).norm() <= tolerance * wanted.grad.norm()
+
+    if not smoothing:
+        with torch.no_grad():
+            found = token_losses(hidden, weight, targets, bias, softcap)
+        assert (found.double() - losses.detach()).norm() <= tolerance * losses.norm()
 
 
 @pytest.mark.usefixtures("chunks")

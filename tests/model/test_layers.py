@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
 
-from ownlm.model.layers import LayerNorm, Linear, RMSNorm
+from ownlm.model.layers import LayerNorm, Linear, RMSNorm, make_norm
 
 TOKENS, INPUTS = 11, 24
 
@@ -81,6 +82,23 @@ def test_norms_are_the_frameworks(kind: type[RMSNorm] | type[LayerNorm], dtype: 
         expected = F.rms_norm(wide, (INPUTS,), weight, 1e-5)
     tolerance = 1e-5 if dtype == torch.float32 else 1.6e-2
     assert (found.double() - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_with_an_offset_is_gemmas(dtype: torch.dtype) -> None:
+    theirs = transformers.models.gemma.modeling_gemma.GemmaRMSNorm(INPUTS, eps=1e-6)
+    ours = make_norm("rmsnorm", INPUTS, 1e-6, unit_offset=True)
+    assert torch.equal(ours(stream(dtype)), theirs(stream(dtype)))
+    filled(ours), filled(theirs)
+    pairs = []
+    for norm in (ours, theirs):
+        x = stream(dtype)
+        out = norm(x)
+        out.backward(torch.linspace(-1, 1, out.numel()).view_as(out).to(dtype))
+        pairs.append((out, x.grad, norm.weight.grad))
+    for found, wanted in zip(*pairs, strict=True):
+        assert found is not None and wanted is not None and found.dtype == wanted.dtype
+        assert (found - wanted).norm() <= (1e-5 if dtype == torch.float32 else 1e-2) * wanted.norm()
 
 
 def test_a_norms_statistics_are_float32_in_a_bfloat16_stream() -> None:

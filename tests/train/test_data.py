@@ -16,7 +16,8 @@ from ownlm.tokens.dataset import Part, write_dataset
 from ownlm.tokens.shards import ShardWriter
 from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
 from ownlm.train.config import read_train_config
-from ownlm.train.data import TrainingData, find_tokenizer, prepare_data
+from ownlm.train.data import TrainingData, prepare_data
+from ownlm.train.setup import set_up
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -57,7 +58,7 @@ def prepared(settings: dict[str, Any], built: Path) -> Prepare:
     def prepare(data: dict[str, Any], said: list[str] | None = None, **changes: Any) -> TrainingData:
         config = read_train_config(settings | {"data": data} | changes)
         said = [] if said is None else said
-        return prepare_data(config, find_tokenizer(config, None), 64, said.append)
+        return prepare_data(config, set_up(config), said.append)
 
     return prepare
 

@@ -77,21 +77,17 @@ def _config_of(source: Path) -> TrainConfig | None:
 
 def _from_config(config: TrainConfig, split: str) -> tuple[Loader, Tokenizer]:
     """The very loader that training uses."""
-    from ..model.checkpoint import read_config
-    from ..model.families import config_from_user
-    from ..model.registry import find_model
     from ..progress import say
-    from ..train.data import find_tokenizer, prepare_data
+    from ..train.data import prepare_data
+    from ..train.setup import set_up
 
-    base = find_model(config.base) if config.base else None
-    shape = read_config(base) if base is not None else config_from_user(config.model or {})
-    tokenizer = find_tokenizer(config, base)
-    data = prepare_data(config, tokenizer, shape.max_positions, say)
+    setup = set_up(config)
+    data = prepare_data(config, setup, say)
     loader = {"train": data.loader, "validation": data.validation}.get(split)
     if loader is None:
         hint = "set data.validation in its config" if split == "validation" else "known: train, validation"
         raise UserError(f"this run has no {split} data", where="--split", hint=hint)
-    return loader, tokenizer
+    return loader, setup.tokenizer
 
 
 def _from_dataset(

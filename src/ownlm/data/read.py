@@ -86,6 +86,47 @@ def list_files(paths: Iterable[str | Path], kind: Kind | None = None) -> list[Pa
     return files
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of JSON Lines, an object of a JSON list or a row of a table, as it stands.
+
+    Attributes:
+        values: by key or column; of a table, all texts.
+        source: the file.
+        line: the line where it begins, from 1; in a .json file, its number in the list.
+    """
+
+    values: Mapping[str, Any]
+    source: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """The place, as errors name it."""
+        return f"{self.source}:{self.line}"
+
+
+def read_rows(paths: Iterable[str | Path]) -> Iterator[Row]:
+    """The rows of JSON Lines, JSON lists and tables, for data that is more than a text or a conversation.
+
+    Raises:
+        DataError: names the file, the line and what is wrong: nothing there, empty, of another kind, not UTF-8, a broken
+            line, a value that is no object.
+    """
+    for path in list_files(paths, "chat"):
+        if path.suffix.lower() not in (*RECORD_SUFFIXES, ".json"):
+            expected = ", ".join((*RECORD_SUFFIXES, ".json"))
+            raise DataError("rows are expected here, not plain text", where=str(path), hint=f"expected {expected}")
+        empty = True
+        for value, line in _read_values(path):
+            empty = False
+            if not isinstance(value, Mapping):
+                raise DataError(f"an object was expected, not {type(value).__name__}", where=f"{path}:{line}")
+            yield Row(value, str(path), line)
+        if empty:
+            raise DataError("this file is empty", where=str(path))
+
+
 def read_records(paths: Iterable[str | Path], kind: Kind | None = None) -> Iterator[Record]:
     """Reads files and folders, a record at a time.
 
@@ -132,14 +173,19 @@ def _is_title(lines: Sequence[str], i: int) -> bool:
 
 
 def _read_file(path: Path, kind: Kind | None) -> Iterator[Record]:
+    if path.suffix.lower() in (*RECORD_SUFFIXES, ".json"):
+        return (_record(value, kind, path, line) for value, line in _read_values(path))
+    return _read_text(path, kind)
+
+
+def _read_values(path: Path) -> Iterator[tuple[Any, int]]:
+    """What a file of rows holds, and the line where each begins."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        return _read_lines(path, kind)
+        return _read_lines(path)
     if suffix == ".json":
-        return _read_list(path, kind)
-    if suffix in (".csv", ".tsv"):
-        return _read_table(path, kind, "\t" if suffix == ".tsv" else ",")
-    return _read_text(path, kind)
+        return _read_list(path)
+    return _read_table(path, "\t" if suffix == ".tsv" else ",")
 
 
 def _read_text(path: Path, kind: Kind | None) -> Iterator[Record]:
@@ -157,7 +203,7 @@ def _read_text(path: Path, kind: Kind | None) -> Iterator[Record]:
         yield Record(text, None, str(path), 1)
 
 
-def _read_lines(path: Path, kind: Kind | None) -> Iterator[Record]:
+def _read_lines(path: Path) -> Iterator[tuple[Any, int]]:
     try:
         file = path.open("rb")
     except OSError as error:
@@ -183,20 +229,20 @@ def _read_lines(path: Path, kind: Kind | None) -> Iterator[Record]:
             except (json.JSONDecodeError, RecursionError) as error:
                 reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
                 raise DataError(f"this line is not valid JSON: {reason}", where=where) from None
-            yield _record(value, kind, path, number)
+            yield value, number
 
 
-def _read_list(path: Path, kind: Kind | None) -> Iterator[Record]:
+def _read_list(path: Path) -> Iterator[tuple[Any, int]]:
     values = read_json(path)
     if not isinstance(values, list):
         raise DataError(
             "a list of objects was expected", where=str(path), hint="for one object a line, name the file .jsonl"
         )
     for number, value in enumerate(values, 1):
-        yield _record(value, kind, path, number)
+        yield value, number
 
 
-def _read_table(path: Path, kind: Kind | None, delimiter: str) -> Iterator[Record]:
+def _read_table(path: Path, delimiter: str) -> Iterator[tuple[Any, int]]:
     # The csv module refuses fields beyond 128 KiB unless told otherwise; documents are longer.
     csv.field_size_limit(2**31 - 1)
     number = 1
@@ -217,7 +263,7 @@ def _read_table(path: Path, kind: Kind | None, delimiter: str) -> Iterator[Recor
                         where=f"{path}:{number}",
                         hint="a field that holds a line end or the delimiter must be quoted",
                     )
-                yield _record(dict(zip(header, row, strict=True)), kind, path, number)
+                yield dict(zip(header, row, strict=True)), number
     except UnicodeDecodeError:
         read_text(path)  # says where
         raise

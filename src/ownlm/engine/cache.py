@@ -158,10 +158,42 @@ class CachePass:
     def __init__(self, parts: Sequence[_Part]) -> None:
         self._parts = parts
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
         """See AttentionContext.attend."""
-        parts = [part.attend(layer, q[part.rows], k[part.rows], v[part.rows], window) for part in self._parts]
+        bent = _Scores(scale, softcap)
+        parts = [part.attend(layer, q[part.rows], k[part.rows], v[part.rows], window, bent) for part in self._parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """How a model's scores are scaled and bent before the softmax; None is the usual."""
+
+    scale: float | None
+    softcap: float | None
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """q, keys, values: [sequences, heads, tokens, head_width]; mask: see _Several._mask and _OneEach._bias."""
+        if self.softcap is None:
+            causal = mask is None
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal, scale=self.scale)
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        scores = self.softcap * torch.tanh((q @ keys.transpose(-2, -1)).float() * (scale / self.softcap))
+        if mask is None:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, float("-inf"))
+        return (scores + mask).softmax(-1).to(q.dtype) @ values
 
 
 @dataclass
@@ -179,7 +211,7 @@ class _Several:
     def rows(self) -> slice:
         return slice(self.start, self.start + self.new)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None, scores: _Scores) -> Tensor:
         end = self.past + self.new
         keys, values = self.shelf.keys[layer, self.slot], self.shelf.values[layer, self.slot]
         keys[:, self.past : end] = k.transpose(0, 1)
@@ -197,7 +229,7 @@ class _Several:
         group = q.shape[1] // k.shape[1]
         keys, values = (x[None, :, first:end].repeat_interleave(group, 1) for x in (keys, values))
         q = F.pad(q, (0, 0, 0, 0, 0, queries - self.new)).transpose(0, 1).unsqueeze(0)
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=mask is None)
+        out = scores.attention(q, keys, values, mask)
         return out[0, :, : self.new].transpose(0, 1)
 
     def _mask(self, first: int, end: int, queries: int, window: int | None, device: torch.device) -> Tensor | None:
@@ -227,7 +259,7 @@ class _OneEach:
     def continues(self, row: Row) -> bool:
         return row.shelf is self.shelf and row.slot == self.slot + len(self.lengths)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None, scores: _Scores) -> Tensor:
         if self.places is None:
             lengths = torch.tensor(self.lengths, device=q.device)
             self.places = torch.arange(len(lengths), device=q.device), lengths - 1
@@ -242,7 +274,7 @@ class _OneEach:
         # The query heads of a group look at the same keys, so they are the rows of one product. With one query row a
         # head the keys would be read once for every head of the group.
         grouped = q.unflatten(1, (k.shape[1], -1))
-        out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=self.biases[window])
+        out = scores.attention(grouped, keys, values, self.biases[window])
         return out.flatten(1, 2)
 
     def _bias(self, window: int | None, q: Tensor) -> Tensor:

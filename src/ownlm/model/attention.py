@@ -13,17 +13,28 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .embedding import rotate
-from .layers import Linear, RMSNorm
+from .layers import Linear, RMSNorm, make_norm
 
 
 class AttentionContext(Protocol):
     """Who may look at whom."""
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
         """Attention of one layer.
 
         q: [tokens, heads, head_width]; k, v: [tokens, kv_heads, head_width]; window: how many tokens back a token
-        sees, itself included, or None for all. Returns [tokens, heads, head_width].
+        sees, itself included, or None for all; scale: what scores are multiplied by, None for 1 / sqrt(head_width);
+        softcap: scores are bent to within it. Returns [tokens, heads, head_width].
         """
         ...
 
@@ -35,11 +46,14 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.heads, self.kv_heads, self.head_width = config.heads, config.kv_heads, config.head_width
-        self.window = config.sliding_window
+        self.window = config.window_of(layer)
+        # Only what differs from the usual is handed on.
+        unusual = {"scale": config.attention_scale, "softcap": config.attention_softcap}
+        self.options = {name: value for name, value in unusual.items() if value is not None}
         self.qkv = Linear(config.width, config.qkv_widths, config.qkv_bias)
         self.output = Linear(config.heads * config.head_width, config.width, config.output_bias)
-        self.q_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
+        self.q_norm = _head_norm(config)
+        self.k_norm = _head_norm(config)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, context: AttentionContext) -> Tensor:
         """x: [tokens, width] -> [tokens, width]."""
@@ -51,4 +65,12 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        return self.output(context.attend(self.layer, q, k, v, self.window).flatten(-2))
+        return self.output(context.attend(self.layer, q, k, v, self.window, **self.options).flatten(-2))
+
+
+def _head_norm(config: ModelConfig) -> RMSNorm | None:
+    if not config.qk_norm:
+        return None
+    norm = make_norm("rmsnorm", config.head_width, config.norm_eps, config.norm_unit_offset)
+    assert isinstance(norm, RMSNorm)
+    return norm

@@ -26,7 +26,8 @@ from ..files import CHECKSUMS, new_folder, read_json, sha256_file, write_json
 from .config import ModelConfig
 from .embedding import rotary_frequencies
 from .families import config_from_hf, family_of
-from .naming import HEAD, check_tensors, joined, spelled, state_from_hf, state_to_hf, weight_map
+from .families.heads import head_to_hf
+from .naming import HEAD, check_tensors, joined, new_weights, spelled, state_from_hf, state_to_hf, weight_map
 from .transformer import Transformer
 
 if TYPE_CHECKING:
@@ -53,12 +54,21 @@ _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def load_model_folder(
-    folder: Path, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", verify: bool = True
+    folder: Path,
+    *,
+    config: ModelConfig | None = None,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    verify: bool = True,
 ) -> Transformer:
     """Reads a Hugging Face checkpoint folder, one tensor at a time.
 
     Args:
         folder: holds ``config.json`` and ``model.safetensors``, or shards with their index.
+        config: the shape to read it into, which may have another head than the folder's: then the old head is left out,
+            and what the folder has nothing for is drawn from ``seed``. None is the folder's own.
+        seed: see ``config``.
         dtype: what the weights are turned into; None keeps each as it is stored.
         device: where the model goes.
         verify: checks the weights against ``checksums.json`` where the folder has one.
@@ -68,16 +78,25 @@ def load_model_folder(
         DamagedError: a weights file that is cut short or altered.
     """
     folder = Path(folder)
-    config, files = read_config(folder), _weight_files(folder)
+    own, files = read_config(folder), _weight_files(folder)
     if verify:
         _verify(folder, files)
     stored = _Stored(folder, files)
-    if config.tied_head and not stored.head_is_tied(config):
-        config = config.model_copy(update={"tied_head": False})
+    if own.tied_head and not stored.head_is_tied(own):
+        own = own.model_copy(update={"tied_head": False})
+        config = config and config.model_copy(update={"tied_head": False})
+    config = config or own
     model = _unset_model(config, device)
-    stored.check(config, {name: tuple(p.shape) for name, p in model.named_parameters()})
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    fresh = set() if config == own else new_weights(config, shapes, stored.shapes)
+    stored.check(config, {name: shape for name, shape in shapes.items() if name not in fresh})
     for name, weight in weight_map(config).items():
-        _assign(model, name, joined(weight, stored.read).to(device=device, dtype=dtype))
+        if name in fresh:
+            _assign(model, name, torch.empty(shapes[name], device=device, dtype=dtype))
+        else:
+            _assign(model, name, joined(weight, stored.read).to(device=device, dtype=dtype))
+    if fresh:
+        model.initialize_some(seed, fresh)
     return model.eval()
 
 
@@ -237,7 +256,7 @@ class _Stored:
         Some folders say that it is and hold another one; the public loader goes by the weights, and so do we.
         """
         embedding = spelled(weight_map(config)["embedding.token.weight"].parts[0], self.place)
-        if HEAD not in self.place or self.shapes.get(embedding) != self.shapes[HEAD]:
+        if config.head != "lm" or HEAD not in self.place or self.shapes.get(embedding) != self.shapes[HEAD]:
             return True
         return torch.equal(self.read(HEAD), self.read(embedding))
 
@@ -362,7 +381,11 @@ def _config_json(config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer |
     family = family_of(config.family)
     name = str(dtype).removeprefix("torch.")
     # Transformers 5 reads "dtype", 4 reads "torch_dtype".
-    values = {"architectures": [family.architecture], **family.module.to_hf(config), "dtype": name, "torch_dtype": name}
+    architecture = family.architectures[config.head]
+    if config.next_sentence:
+        architecture = f"{family.classes}ForPreTraining"
+    values = {"architectures": [architecture], **family.module.to_hf(config), **head_to_hf(config)}
+    values |= {"dtype": name, "torch_dtype": name}
     if tokenizer is not None:
         values["bos_token_id"] = tokenizer.bos_id
         values["eos_token_id"] = tokenizer.eos_id

@@ -25,10 +25,10 @@ class RopeScaling(Config):
 
 
 class ModelConfig(Config):
-    """The shape of a decoder-only transformer, in the field's own terms.
+    """The shape of a transformer, in the field's own terms.
 
     Every family is a point in this space: GPT-2 is layer norm, learned positions, biases and an ungated GELU; Llama is
-    RMS norm, rotary positions, grouped heads, no biases and a gated SiLU.
+    RMS norm, rotary positions, grouped heads, no biases and a gated SiLU; BERT looks both ways and norms afterwards.
     """
 
     family: str
@@ -49,20 +49,41 @@ class ModelConfig(Config):
     """Number of tokens in the vocabulary."""
     max_positions: int
     """The longest document the model reads, in tokens."""
+    causal: bool = True
+    """Whether a token sees only what stands before it; an encoder (BERT) sees the whole document."""
     norm: Literal["layernorm", "rmsnorm"]
-    """The normalisation before attention, before feedforward and at the end."""
+    """The normalisation."""
     norm_eps: float
     """The small number added to the variance."""
+    norm_unit_offset: bool = False
+    """Whether a norm multiplies by 1 + its weight (Gemma)."""
+    norm_position: Literal["pre", "post", "both"] = "pre"
+    """Where a block norms: before attention and feedforward and once at the end (GPT-2), after adding to the stream
+    (Vaswani et al. 2017, BERT), or before them and on what they give (Gemma 2)."""
+    parallel: bool = False
+    """Whether attention and feedforward read the same stream and are added together (GPT-NeoX)."""
     activation: Literal["gelu", "gelu_tanh", "silu", "relu"]
     """The feedforward's non-linearity."""
     gated: bool
     """Whether the activation gates a second projection (SwiGLU, Shazeer 2020)."""
-    position: Literal["learned", "rotary"]
+    position: Literal["learned", "rotary", "sinusoidal"]
     """How a token knows its place."""
+    position_offset: int = 0
+    """Learned positions begin at this row of their table, which is that much longer (RoBERTa: 2)."""
     rope_theta: float = 10000.0
     """Rotary base (Su et al. 2021)."""
     rope_scaling: RopeScaling | None = None
     """Stretching of the rotary frequencies."""
+    local_rope_theta: float | None = None
+    """Rotary base of the layers with a sliding window, unstretched, where it is another (Gemma 3)."""
+    rotary_width: int | None = None
+    """How many dimensions of a head turn; none is all (GPT-NeoX turns a quarter)."""
+    embedding_norm: bool = False
+    """A norm on the sum of the embeddings (BERT)."""
+    embedding_scale: bool = False
+    """Whether token vectors are multiplied by the root of the width (Vaswani et al. 2017, Gemma)."""
+    segments: int = 0
+    """How many kinds of segment have a vector of their own (BERT's sentence A and B: 2)."""
     qkv_bias: bool = False
     """Biases on the query, key and value projections."""
     output_bias: bool = False
@@ -73,8 +94,28 @@ class ModelConfig(Config):
     """RMS norm of each query and key head (Qwen3)."""
     sliding_window: int | None = None
     """If set, a token sees only this many tokens back, itself included (Mistral)."""
+    windowed_layers: tuple[int, ...] | None = None
+    """The layers, from 0, that have the sliding window; none is all of them."""
+    attention_scale: float | None = None
+    """What scores are multiplied by; none is 1 / sqrt(head_width)."""
+    attention_softcap: float | None = None
+    """Scores are bent to within this (Gemma 2)."""
+    logit_softcap: float | None = None
+    """Logits are bent to within this (Gemma 2)."""
     tied_head: bool = True
     """Whether the output head is the token embedding."""
+    head: Literal["lm", "masked", "classify", "span", "none"] = "lm"
+    """What the stream becomes: next tokens, hidden tokens, labels of a document, the ends of an answer, or nothing."""
+    head_activation: Literal["none", "tanh", "relu"] = "none"
+    """Of a classification head's own dense layer; none is no such layer."""
+    pool: Literal["first", "last"] = "last"
+    """The token by which a document is classified."""
+    labels: tuple[str, ...] = ()
+    """The names of the classes, in order; of a regression, of its numbers."""
+    problem: Literal["single", "multi", "regression"] = "single"
+    """Whether a document has one class, any number of them, or numbers."""
+    next_sentence: bool = False
+    """Whether a masked-language head also tells if a pair's second half follows its first (BERT)."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
 
@@ -94,8 +135,18 @@ class ModelConfig(Config):
                 raise ValueError(f"{name} must be at least 1")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.position == "rotary" and self.head_width % 2:
+        if self.position == "rotary" and self.turning_width % 2:
             raise ValueError(f"head_width ({self.head_width}) must be even for rotary positions")
+        if self.turning_width > self.head_width:
+            raise ValueError(f"rotary_width ({self.rotary_width}) must be at most head_width ({self.head_width})")
+        if self.windowed_layers is not None and any(not 0 <= layer < self.layers for layer in self.windowed_layers):
+            raise ValueError(f"windowed_layers must name layers from 0 to {self.layers - 1}")
+        if self.head == "classify" and not self.labels:
+            raise ValueError("a classification head needs labels")
+        if self.head == "lm" and not self.causal:
+            raise ValueError("a model that sees what comes next cannot predict it: its head is 'masked'")
+        if self.head == "masked" and self.causal:
+            raise ValueError("a model that sees only what stands before has the head 'lm', not 'masked'")
         return self
 
     @property
@@ -103,6 +154,17 @@ class ModelConfig(Config):
         """Output sizes of the query, key and value projections."""
         kv = self.kv_heads * self.head_width
         return self.heads * self.head_width, kv, kv
+
+    @property
+    def turning_width(self) -> int:
+        """How many dimensions of a head rotary positions turn."""
+        return self.head_width if self.rotary_width is None else self.rotary_width
+
+    def window_of(self, layer: int) -> int | None:
+        """The sliding window of a layer, or None where it sees everything."""
+        if self.windowed_layers is not None and layer not in self.windowed_layers:
+            return None
+        return self.sliding_window
 
     def parameters(self) -> int:
         """The exact number of parameters, counted by arithmetic; a tied head counts once."""
@@ -113,18 +175,40 @@ class ModelConfig(Config):
         inner = self.feedforward_width * (2 if self.gated else 1)
         feedforward = self.width * inner + self.feedforward_width * self.width
         feedforward += (inner + self.width) * self.feedforward_bias
-        embedding = self.vocab_size * self.width * (1 if self.tied_head else 2)
-        learned = self.max_positions * self.width * (self.position == "learned")
-        return embedding + learned + self.layers * (attention + feedforward + 2 * norm) + norm
+        norms = 4 if self.norm_position == "both" else 2
+        learned = (self.max_positions + self.position_offset) * self.width * (self.position == "learned")
+        embedding = self.vocab_size * self.width + learned + self.segments * self.width + norm * self.embedding_norm
+        final = norm * (self.norm_position != "post")
+        return embedding + self.layers * (attention + feedforward + norms * norm) + final + self._head_parameters()
+
+    def _head_parameters(self) -> int:
+        width = self.width
+        dense = width * width + width
+        if self.head == "lm":
+            return 0 if self.tied_head else self.vocab_size * width
+        if self.head == "masked":
+            pair = dense + 2 * width + 2 if self.next_sentence else 0
+            return dense + 2 * width + self.vocab_size + (0 if self.tied_head else self.vocab_size * width) + pair
+        if self.head == "classify":
+            inner = dense if self.head_activation != "none" else 0
+            return inner + len(self.labels) * (width + (self.head_activation != "none"))
+        return 2 * width + 2 if self.head == "span" else 0
 
     def flops_per_token(self, length: int) -> float:
         """Forward and backward floating-point operations of one trained token, in documents of ``length`` tokens.
 
-        Six per parameter of every matrix product, the head included, and the causal half of attention's two products
-        (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B).
+        Six per parameter of every matrix product, a vocabulary's head included, and attention's two products, of which
+        a causal model needs half (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B).
         """
         queries, keys, values = self.qkv_widths
         per_layer = self.width * (2 * queries + keys + values)
         per_layer += self.width * self.feedforward_width * (3 if self.gated else 2)
-        attention = 6 * self.layers * queries * length
-        return 6 * (self.layers * per_layer + self.vocab_size * self.width) + attention
+        attention = 0.0
+        for layer in range(self.layers):
+            window = self.window_of(layer)
+            seen = length if window is None else min(length, window * (1 if self.causal else 2))
+            # A causal query sees half of a document on average, and all of its window once it is past it.
+            mean = seen - seen * seen / (2 * length) if self.causal else seen
+            attention += 12 * queries * mean
+        head = self.vocab_size * self.width if self.head in ("lm", "masked") else 0
+        return 6 * (self.layers * per_layer + head) + attention

@@ -17,7 +17,16 @@ CHUNK_BYTES = 104 * 2**20
 BLOCK_BYTES = 4 * 2**20
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    bias: Tensor | None = None,
+    *,
+    smoothing: float = 0.0,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy of next-token predictions, never holding all logits.
 
     Vocabulary logits exist only for tokens with a weight, and only a chunk at a time: both gradients are computed in
@@ -28,6 +37,9 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weight
         weight: [vocab, width], the head's weight.
         targets: [tokens], the token that follows each.
         weights: [tokens] float32, each token's share in the loss; 0 is not trained.
+        bias: [vocab], added to the logits.
+        smoothing: the share of the target's probability spread evenly over the vocabulary (Szegedy et al. 2016).
+        softcap: logits become softcap * tanh(logits / softcap) (Gemma 2).
 
     Returns:
         The weighted sum of losses in nats, and the number of tokens with a weight, both scalars.
@@ -42,18 +54,28 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, weight
         weights = torch.where(place < count, weights[trained], 0.0)
     if not torch.is_grad_enabled():
         # The function below goes by requires_grad alone, and would make the head's gradient for nobody.
-        weight = weight.detach()
-    loss = _LinearCrossEntropy.apply(hidden, weight, targets, weights)
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+    loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, smoothing, softcap)
     return loss, torch.tensor(count, device=hidden.device)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        weights: Tensor,
+        smoothing: float,
+        softcap: float | None,
+    ) -> Tensor:
         narrow = weight.to(hidden.dtype)
-        wants_hidden, wants_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight: Tensor | None = None
+        grad_bias = torch.zeros(len(weight), device=hidden.device) if wants_bias else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         most = max(1, CHUNK_BYTES // (narrow.element_size() * len(narrow)))
         # Chunks of one size, so that the last is not a sliver.
@@ -62,8 +84,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         buffer = hidden.new_empty(min(rows, len(hidden)), len(narrow))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = torch.mm(hidden[part], narrow.t(), out=buffer[: len(hidden[part])])
-            total += _softmax_gradient(logits, targets[part], weights[part])
+            logits = _logits(hidden[part], narrow, bias, buffer[: len(hidden[part])])
+            total += _softmax_gradient(logits, targets[part], weights[part], smoothing, softcap, grad_bias)
             if grad_hidden is not None:
                 torch.mm(logits, narrow, out=grad_hidden[part])
             if wants_weight:
@@ -75,20 +97,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 del product
         if wants_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight)
-        ctx.grads = (grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.grads = (grad_hidden, grad_weight, grad_bias)
+        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.grads
-        ctx.grads = (None, None)
+        grad_hidden, grad_weight, grad_bias = ctx.grads
+        ctx.grads = (None, None, None)
         # In place: these are ours alone, and the head's is the model's largest gradient.
         if grad_hidden is not None:
             grad_hidden = grad_hidden.mul_(grad.to(grad_hidden.dtype))
         if grad_weight is not None:
-            grad_weight = grad_weight.mul_(grad).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None
+            grad_weight = grad_weight.mul_(grad).to(ctx.dtypes[0])
+        if grad_bias is not None:
+            grad_bias = grad_bias.mul_(grad).to(ctx.dtypes[1])
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _logits(hidden: Tensor, narrow: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+    if bias is None:
+        return torch.mm(hidden, narrow.t(), out=out)
+    return torch.addmm(bias.to(hidden.dtype), hidden, narrow.t(), out=out)
 
 
 def _add(wide: Tensor, narrow: Tensor) -> None:
@@ -98,33 +128,58 @@ def _add(wide: Tensor, narrow: Tensor) -> None:
         a.add_(b)
 
 
-def _softmax_gradient(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of losses; ``logits`` becomes its gradient: weight * (softmax - one hot).
+def _softmax_gradient(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    smoothing: float,
+    softcap: float | None,
+    grad_bias: Tensor | None,
+) -> Tensor:
+    """The weighted sum of losses; ``logits`` becomes its gradient: weight * (softmax - what was to be predicted).
 
-    logits: [rows, vocab], overwritten; targets, weights: [rows].
+    logits: [rows, vocab], overwritten; targets, weights: [rows]; grad_bias: [vocab] float32, added to.
     """
     size = max(1, BLOCK_BYTES // (4 * logits.shape[1])) if logits.device.type == "cpu" else len(logits)
     buffer = logits.new_empty(min(size, len(logits)), logits.shape[1], dtype=torch.float32)
     total = torch.zeros((), dtype=torch.float32, device=logits.device)
     for narrow, target, weight in zip(logits.split(size), targets.split(size), weights.split(size), strict=True):
         index, weight = target.unsqueeze(1), weight.unsqueeze(1)
-        chosen = narrow.gather(1, index).float()
         wide = buffer[: len(narrow)].copy_(narrow)
+        slope = None
+        if softcap is not None:
+            wide.div_(softcap).tanh_()
+            slope = 1 - wide.square()
+            wide.mul_(softcap)
+        chosen = wide.gather(1, index)
+        if smoothing:
+            chosen = chosen.lerp_(wide.mean(1, keepdim=True), smoothing)
         top = wide.amax(1, keepdim=True)
         wide.sub_(top).exp_()
         normaliser = wide.sum(1, keepdim=True)
         total += ((normaliser.log() + top - chosen) * weight).sum()
-        wide.mul_(weight / normaliser).scatter_add_(1, index, -weight)
+        wide.mul_(weight / normaliser).scatter_add_(1, index, weight * (smoothing - 1))
+        if smoothing:
+            wide.sub_(weight * (smoothing / logits.shape[1]))
+        if slope is not None:
+            wide.mul_(slope)
+        if grad_bias is not None:
+            grad_bias += wide.sum(0)
         narrow.copy_(wide)
     return total
 
 
-def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def token_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, softcap: float | None = None
+) -> Tensor:
     """The loss of every token in nats, without gradients, a chunk of logits at a time: [tokens] float32."""
     narrow = weight.to(hidden.dtype)
+    offset = None if bias is None else bias.to(hidden.dtype)
     rows = max(1, CHUNK_BYTES // (4 * len(weight)))
-    parts = [
-        F.cross_entropy(F.linear(h, narrow).float(), t, reduction="none")
-        for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
-    ]
+    parts = []
+    for part, target in zip(hidden.split(rows), targets.split(rows), strict=True):
+        logits = F.linear(part, narrow, offset).float()
+        if softcap is not None:
+            logits = softcap * torch.tanh(logits / softcap)
+        parts.append(F.cross_entropy(logits, target, reduction="none"))
     return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)

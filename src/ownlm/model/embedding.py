@@ -9,31 +9,62 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import ModelConfig
+from .layers import make_norm
 
 
 class Embedding(nn.Module):
-    """Token vectors, plus learned position vectors where the family has them."""
+    """Token vectors, plus those of their place and their segment where the family has them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.width = config.width
+        self.scale = math.sqrt(config.width) if config.embedding_scale else 1.0
         self.token = nn.Embedding(config.vocab_size, config.width)
-        self.position = nn.Embedding(config.max_positions, config.width) if config.position == "learned" else None
+        self.offset = config.position_offset
+        rows = config.max_positions + config.position_offset
+        self.position = nn.Embedding(rows, config.width) if config.position == "learned" else None
+        self.sinusoidal = config.position == "sinusoidal"
+        self.segment = nn.Embedding(config.segments, config.width) if config.segments else None
+        self.norm = make_norm(config.norm, config.width, config.norm_eps) if config.embedding_norm else None
 
-    def forward(self, tokens: Tensor, positions: Tensor, dtype: torch.dtype) -> Tensor:
-        """tokens, positions: [tokens] -> [tokens, width] in ``dtype``."""
+    def forward(self, tokens: Tensor, positions: Tensor, dtype: torch.dtype, segments: Tensor | None = None) -> Tensor:
+        """tokens, positions: [tokens] -> [tokens, width] in ``dtype``; segments: [tokens], none is all 0."""
         x = F.embedding(tokens, self.token.weight)
+        if self.scale != 1.0:
+            # Rounded to the stream's dtype first, as the references do.
+            x = x.to(dtype) * torch.tensor(self.scale, dtype=dtype, device=x.device)
         if self.position is not None:
-            x = x + F.embedding(positions, self.position.weight)
-        return x.to(dtype)
+            x = x + F.embedding(positions + self.offset if self.offset else positions, self.position.weight)
+        elif self.sinusoidal:
+            x = x + sinusoids(positions, self.width).to(x.dtype)
+        if self.segment is not None:
+            weight = self.segment.weight
+            x = x + (weight[0] if segments is None else F.embedding(segments, weight))
+        x = x.to(dtype)
+        return x if self.norm is None else self.norm(x)
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Vaswani et al. 2017, section 3.5, the sines first and then the cosines: [tokens] -> [tokens, width] float32."""
+    exponents = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
+    angles = positions.double().unsqueeze(-1) / 10000.0**exponents
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()[:, :width]
 
 
 def rotary_frequencies(config: ModelConfig) -> Tensor:
-    """The angle, in radians, by which each pair of dimensions turns from one position to the next: [head_width / 2].
+    """The angle, in radians, by which each pair of dimensions turns from one position to the next: [rotary_width / 2].
 
-    Su et al. 2021, with linear interpolation or Llama 3.1's rule where the config stretches the context.
+    Su et al. 2021, with linear interpolation or Llama 3.1's rule where the config stretches the context. Of a model
+    whose windowed layers turn otherwise, two rows: [2, rotary_width / 2], theirs the second.
     """
-    exponents = torch.arange(0, config.head_width, 2, dtype=torch.int64).float() / config.head_width
-    frequencies = 1.0 / (config.rope_theta**exponents)
+    exponents = torch.arange(0, config.turning_width, 2, dtype=torch.int64).float() / config.turning_width
+    everywhere = _stretched(1.0 / (config.rope_theta**exponents), config)
+    if config.local_rope_theta is None:
+        return everywhere
+    return torch.stack((everywhere, 1.0 / (config.local_rope_theta**exponents)))
+
+
+def _stretched(frequencies: Tensor, config: ModelConfig) -> Tensor:
     scaling = config.rope_scaling
     if scaling is None:
         return frequencies
@@ -59,7 +90,10 @@ def rotary_tables(frequencies: Tensor, positions: Tensor, dtype: torch.dtype) ->
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns each head's halves against each other, as the Hugging Face layout of rotary weights expects.
 
-    x: [tokens, heads, head_width]; cos, sin: [tokens, 1, head_width / 2].
+    x: [tokens, heads, head_width]; cos, sin: [tokens, 1, rotary_width / 2]; dimensions beyond them stay.
     """
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    turned = 2 * cos.shape[-1]
+    rest = x[..., turned:]
+    first, second = x[..., :turned].chunk(2, dim=-1)
+    halves = (first * cos - second * sin, second * cos + first * sin)
+    return torch.cat((*halves, rest) if rest.shape[-1] else halves, dim=-1)

@@ -60,17 +60,25 @@ class _NarrowedLinear(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """Root mean square norm (Zhang and Sennrich 2019): the statistics in float32, as the references do."""
+    """Root mean square norm (Zhang and Sennrich 2019): the statistics in float32, as the references do.
 
-    def __init__(self, width: int, eps: float) -> None:
+    Args:
+        width: size of what is normed.
+        eps: the small number added to the mean square.
+        unit_offset: multiplies by 1 + weight, in float32, as Gemma does; without, by the weight in x's dtype.
+    """
+
+    def __init__(self, width: int, eps: float, unit_offset: bool = False) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
+        self.eps, self.unit_offset = eps, unit_offset
+        self.weight = nn.Parameter(torch.zeros(width) if unit_offset else torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., width], same shape out."""
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        if self.unit_offset:
+            return (normed * (1.0 + self.weight.float())).to(x.dtype)
         return normed.to(x.dtype) * self.weight.to(x.dtype)
 
 
@@ -114,6 +122,6 @@ class _NarrowedLayerNorm(torch.autograd.Function):
         return None if grad_x is None else grad_x.to(x.dtype), grad_weight, grad_bias, None
 
 
-def make_norm(kind: str, width: int, eps: float) -> nn.Module:
-    """The norm a ModelConfig names."""
-    return LayerNorm(width, eps) if kind == "layernorm" else RMSNorm(width, eps)
+def make_norm(kind: str, width: int, eps: float, unit_offset: bool = False) -> nn.Module:
+    """The norm a ModelConfig names; ``unit_offset`` is RMSNorm's."""
+    return LayerNorm(width, eps) if kind == "layernorm" else RMSNorm(width, eps, unit_offset)

@@ -18,8 +18,10 @@ from .transformer import Transformer
 
 HEAD = "lm_head.weight"
 
-# Buffers that old checkpoints carry: GPT-2's causal masks and Llama's rotary frequencies. They follow from the config.
-_BUFFERS = re.compile(r"(^|\.)(attn\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+# Buffers that old checkpoints carry: causal masks, rotary frequencies, rows of numbers. They follow from the config.
+_BUFFERS = re.compile(
+    r"(^|\.)(attn\.(bias|masked_bias)|rotary_emb\.inv_freq|attention\.(bias|masked_bias)|embeddings\.position_ids)$"
+)
 
 
 def state_to_hf(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
@@ -90,15 +92,16 @@ def check_tensors(
     Raises:
         ModelError: names the first tensor that is wrong, and says how many more there are.
     """
-    expected = _expected(config, ours, stored)
+    expected = _expected({name: w for name, w in weight_map(config).items() if name in ours}, config, ours, stored)
     if missing := [name for name in expected if name not in stored]:
         raise ModelError(
             f"the tensor '{missing[0]}' {list(expected[missing[0]])} is missing{_more(missing)}",
             where=where(None),
             hint="the weights do not belong to this config.json, or the download is not complete",
         )
-    ignored = {HEAD} if config.tied_head else set()
-    if strangers := [name for name in stored if not (name in expected or name in ignored or _BUFFERS.search(name))]:
+    ignored = _heads(config, stored) - set(expected)
+    odd = [name for name in stored if name not in expected and name not in ignored]
+    if strangers := [name for name in odd if not _BUFFERS.search(name)]:
         raise ModelError(
             f"the tensor '{strangers[0]}' {list(stored[strangers[0]])} has no place in this {config.family} model"
             f"{_more(strangers)}",
@@ -114,12 +117,32 @@ def check_tensors(
         )
 
 
+def new_weights(
+    config: ModelConfig, ours: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
+) -> set[str]:
+    """The weights of the model's head for which a checkpoint with another head holds nothing of their shape."""
+    heads = {name: weight for name, weight in weight_map(config).items() if name.startswith("head.")}
+    expected = {name: _expected({name: weight}, config, ours, stored) for name, weight in heads.items()}
+    return {name for name, parts in expected.items() if any(stored.get(p) != shape for p, shape in parts.items())}
+
+
+def _heads(config: ModelConfig, stored: Container[str]) -> set[str]:
+    """The tensors of every head that a checkpoint of the family may hold; the model's own may be another."""
+    names = set()
+    for head in family_of(config.family).architectures:
+        pair = {"next_sentence": head == "masked", "labels": ("",)}
+        kind = config.model_copy(update={"head": head, "tied_head": False, **pair})
+        parts = [part for name, weight in weight_map(kind).items() if name.startswith("head.") for part in weight.parts]
+        names |= {spelled(part, stored) for part in parts}
+    return names
+
+
 def _expected(
-    config: ModelConfig, ours: Mapping[str, tuple[int, ...]], stored: Container[str]
+    weights: Mapping[str, Weight], config: ModelConfig, ours: Mapping[str, tuple[int, ...]], stored: Container[str]
 ) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor that the checkpoint must hold, under the checkpoint's own spelling."""
     expected = {}
-    for name, weight in weight_map(config).items():
+    for name, weight in weights.items():
         shape = ours[name]
         sizes = part_sizes(name, weight, config) if len(weight.parts) > 1 else [shape[0]]
         for part, size in zip(weight.parts, sizes, strict=True):

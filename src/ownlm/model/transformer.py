@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,32 +31,46 @@ from .config import ModelConfig
 from .cross_entropy import linear_cross_entropy, token_losses
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
-from .layers import LayerNorm, Linear, RMSNorm, make_norm
+from .head import ClassifyHead, MaskedHead, make_head
+from .layers import LayerNorm, RMSNorm, make_norm
 from .packed import Packed, rounded_rows
 
 
 class Block(nn.Module):
-    """One layer: attention, then feedforward, each on a normed copy of the stream and added back to it."""
+    """One layer: attention, then feedforward, each added to the stream, with norms where the family has them."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.attention_norm = make_norm(config.norm, config.width, config.norm_eps)
+        self.norm_position, self.parallel = config.norm_position, config.parallel
+        self.attention_norm = norm_of(config)
         self.attention = Attention(config, layer)
-        self.feedforward_norm = make_norm(config.norm, config.width, config.norm_eps)
+        self.feedforward_norm = norm_of(config)
         self.feedforward = FeedForward(config)
+        both = config.norm_position == "both"
+        self.attention_out_norm = norm_of(config) if both else None
+        self.feedforward_out_norm = norm_of(config) if both else None
         self.dropout = 0.0
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, context: AttentionContext) -> Tensor:
         """x: [tokens, width] -> [tokens, width]."""
-        x = x + self._drop(self.attention(self.attention_norm(x), rotary, context))
-        return x + self._drop(self.feedforward(self.feedforward_norm(x)))
+        if self.norm_position == "post":
+            x = self.attention_norm(x + self._drop(self.attention(x, rotary, context)))
+            return self.feedforward_norm(x + self._drop(self.feedforward(x)))
+        attended = self.attention(self.attention_norm(x), rotary, context)
+        if self.parallel:
+            return x + self._drop(attended) + self._drop(self.feedforward(self.feedforward_norm(x)))
+        if self.attention_out_norm is None or self.feedforward_out_norm is None:
+            x = x + self._drop(attended)
+            return x + self._drop(self.feedforward(self.feedforward_norm(x)))
+        x = x + self._drop(self.attention_out_norm(attended))
+        return x + self._drop(self.feedforward_out_norm(self.feedforward(self.feedforward_norm(x))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class Transformer(nn.Module):
-    """A decoder-only language model of any of our families.
+    """A language model of any of our families, decoder or encoder.
 
     The stream runs in ``compute_dtype`` whatever the weights are stored in.
     """
@@ -68,8 +83,11 @@ class Transformer(nn.Module):
         self.source: Path | None = None
         self.embedding = Embedding(config)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.final_norm = make_norm(config.norm, config.width, config.norm_eps)
-        self.head = None if config.tied_head else Linear(config.width, config.vocab_size, bias=False)
+        # The layers that turn otherwise than those that see everything.
+        turns = config.local_rope_theta is not None
+        self._local = [turns and config.window_of(layer) is not None for layer in range(config.layers)]
+        self.final_norm = None if config.norm_position == "post" else norm_of(config)
+        self.head = make_head(config)
         self.frequencies: Tensor | None
         frequencies = rotary_frequencies(config) if config.position == "rotary" else None
         self.register_buffer("frequencies", frequencies, persistent=False)
@@ -81,31 +99,95 @@ class Transformer(nn.Module):
 
     @property
     def head_weight(self) -> Tensor:
-        """[vocab, width]."""
-        return self.embedding.token.weight if self.head is None else self.head.weight
+        """What predictions over the vocabulary are multiplied by: [vocab, width]."""
+        own = getattr(self.head, "weight", None)
+        return self.embedding.token.weight if own is None else own
 
-    def forward(self, tokens: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
-        """tokens, positions: [tokens] -> the last norm's output: [tokens, width]."""
-        x = self.embedding(tokens, positions, self.compute_dtype)
-        rotary = None
-        if self.frequencies is not None:
-            rotary = rotary_tables(self.frequencies, positions, self.compute_dtype)
-        for block in self.layers:
-            x = block(x, rotary, context)
-        return self.final_norm(x)
+    @property
+    def head_bias(self) -> Tensor | None:
+        """What is added to logits over the vocabulary: [vocab], or None."""
+        return self.head.bias if isinstance(self.head, MaskedHead) else None
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor, context: AttentionContext, segments: Tensor | None = None
+    ) -> Tensor:
+        """tokens, positions, segments: [tokens] -> the stream after the last block and norm: [tokens, width]."""
+        x = self.embedding(tokens, positions, self.compute_dtype, segments)
+        everywhere, windowed = self._rotary(positions)
+        for block, local in zip(self.layers, self._local, strict=True):
+            x = block(x, windowed if local else everywhere, context)
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def _rotary(self, positions: Tensor) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
+        """The rotary tables of layers that see everything and of windowed ones, which may turn otherwise."""
+        if self.frequencies is None:
+            return None, None
+        rows = self.frequencies if self.frequencies.ndim == 2 else self.frequencies.unsqueeze(0)
+        tables = [rotary_tables(row, positions, self.compute_dtype) for row in rows]
+        return tables[0], tables[-1]
+
+    def read(self, tokens: Tensor, positions: Tensor, starts: Sequence[int], segments: Tensor | None = None) -> Tensor:
+        """The stream of packed documents; arguments as in Batch: [at least tokens, width].
+
+        On a CPU there are more rows than tokens, whose values mean nothing (see packed.rounded_rows).
+        """
+        rows = rounded_rows(len(tokens), tokens.device)
+        tokens, positions = _filled(tokens, rows), _filled(positions, rows)
+        segments = None if segments is None else _filled(segments, rows)
+        return self(tokens, positions, Packed(starts, rows, **self._sight), segments)
+
+    @property
+    def _sight(self) -> dict[str, bool]:
+        return {} if self.config.causal else {"causal": False}
 
     def logits_of(self, hidden: Tensor) -> Tensor:
         """hidden: [tokens, width] -> float32 logits: [tokens, vocab]."""
-        return F.linear(hidden, self.head_weight.to(hidden.dtype)).float()
+        if isinstance(self.head, MaskedHead):
+            hidden = self.head(hidden)
+        bias = None if self.head_bias is None else self.head_bias.to(hidden.dtype)
+        logits = F.linear(hidden, self.head_weight.to(hidden.dtype), bias).float()
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def loss(
-        self, tokens: Tensor, positions: Tensor, starts: Sequence[int], targets: Tensor, weights: Tensor
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        starts: Sequence[int],
+        targets: Tensor,
+        weights: Tensor,
+        segments: Tensor | None = None,
+        smoothing: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
-        """The weighted sum of next-token losses in nats and the number of trained tokens; arguments as in Batch."""
-        rows = rounded_rows(len(tokens), tokens.device)
-        tokens, positions, targets, weights = (_filled(x, rows) for x in (tokens, positions, targets, weights))
-        hidden = self(tokens, positions, Packed(starts, rows))
-        return linear_cross_entropy(hidden, self.head_weight, targets, weights)
+        """The weighted sum of losses over the vocabulary in nats and the number of trained tokens.
+
+        Arguments as in Batch; smoothing is the share of the target's probability spread over all tokens.
+        """
+        hidden = self.read(tokens, positions, starts, segments)
+        return self.loss_of(hidden, targets, weights, smoothing)
+
+    def loss_of(
+        self, hidden: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """The same from the stream that ``read`` gave; targets, weights: [tokens]."""
+        rows = len(hidden)
+        targets, weights = _filled(targets, rows), _filled(weights, rows)
+        options: dict[str, Any] = {}
+        if isinstance(self.head, MaskedHead):
+            # Few tokens are hidden, so they are chosen before the head's own dense layer.
+            hidden, targets, weights = chosen_rows(hidden, targets, weights)
+            hidden, options["bias"] = self.head(hidden), self.head_bias
+        if smoothing:
+            options["smoothing"] = smoothing
+        if self.config.logit_softcap is not None:
+            options["softcap"] = self.config.logit_softcap
+        return linear_cross_entropy(hidden, self.head_weight, targets, weights, **options)
+
+    @torch.no_grad()
+    def hidden_states(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The stream at every position of every document, each [length, width], all in one packed pass."""
+        hidden, starts, _ = self._read(documents)
+        return [hidden[a:b] for a, b in itertools.pairwise(starts)]
 
     @torch.no_grad()
     def logits(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -117,17 +199,16 @@ class Transformer(nn.Module):
     def losses(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
         """The loss in nats of each token after the first, given those before it: per document [length - 1]."""
         hidden, starts, tokens = self._read(documents)
-        losses = token_losses(hidden, self.head_weight, tokens.roll(-1))
+        losses = token_losses(hidden, self.head_weight, tokens.roll(-1), softcap=self.config.logit_softcap)
         return [losses[a : b - 1] for a, b in itertools.pairwise(starts)]
 
     def _read(self, documents: Sequence[Sequence[int]]) -> tuple[Tensor, list[int], Tensor]:
         """One packed pass: (hidden [rows, width], where the documents begin and the last ends, tokens [rows])."""
         starts = list(itertools.accumulate(map(len, documents), initial=0))
-        rows = rounded_rows(starts[-1], self.device)
         tokens = torch.tensor([t for document in documents for t in document], device=self.device, dtype=torch.int64)
         positions = torch.cat([torch.arange(len(document), device=self.device) for document in documents])
-        tokens, positions = _filled(tokens, rows), _filled(positions, rows)
-        return self(tokens, positions, Packed(starts, rows)), starts, tokens
+        hidden = self.read(tokens, positions, starts)
+        return hidden, starts, _filled(tokens, len(hidden))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Transformer:
         """Moves with the rest, but keeps its rotary frequencies in float32: narrower ones turn far positions wrong."""
@@ -137,10 +218,10 @@ class Transformer(nn.Module):
         return self
 
     def set_dropout(self, probability: float) -> None:
-        """Dropout on what each block adds to the stream, while training."""
-        for block in self.modules():
-            if isinstance(block, Block):
-                block.dropout = probability
+        """Dropout on what each block adds to the stream, and before a classification, while training."""
+        for module in self.modules():
+            if isinstance(module, Block | ClassifyHead):
+                module.dropout = probability
 
     def compile_parts(self) -> None:
         """Compiles what is the same whatever the packing: every feedforward network and norm."""
@@ -155,14 +236,20 @@ class Transformer(nn.Module):
         |---|---|
         | matrices and embeddings | normal(0, initializer_range) |
         | the two projections back into the stream | the same over sqrt(2 x layers) (Radford et al. 2019) |
-        | biases; norms | 0; 1 |
+        | biases; norms | 0; 1 (0 where a norm multiplies by 1 + its weight) |
         """
+        self.initialize_some(seed, [name for name, _ in self.named_parameters()])
+
+    def initialize_some(self, seed: int, names: Collection[str]) -> None:
+        """The same for some of the parameters, such as a new head's."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
+            if name not in names:
+                continue
             if name.endswith("bias"):
                 values = torch.zeros(parameter.shape)
             elif "norm" in name:
-                values = torch.ones(parameter.shape)
+                values = torch.full(parameter.shape, 0.0 if self.config.norm_unit_offset else 1.0)
             else:
                 scale = self.config.initializer_range
                 if name.endswith(("attention.output.weight", "feedforward.down.weight")):
@@ -170,6 +257,22 @@ class Transformer(nn.Module):
                 values = torch.randn(parameter.shape, generator=generator) * scale
             with torch.no_grad():
                 parameter.copy_(values)
+
+
+def norm_of(config: ModelConfig) -> nn.Module:
+    """A norm over the stream."""
+    return make_norm(config.norm, config.width, config.norm_eps, config.norm_unit_offset)
+
+
+def chosen_rows(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows with a weight, filled up with the last of them at weight 0, so that products' shapes are few."""
+    trained = weights.nonzero().squeeze(1)
+    count = len(trained)
+    if not 0 < count < len(weights):
+        return hidden, targets, weights
+    place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
+    trained = trained[place.clamp(max=count - 1)]
+    return hidden[trained], targets[trained], torch.where(place < count, weights[trained], 0.0)
 
 
 def _filled(x: Tensor, rows: int) -> Tensor:

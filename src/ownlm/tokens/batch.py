@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +20,9 @@ class Batch:
             are plain integers since the host plans by them.
         targets: [N] int64, the token that follows each; where nothing follows, anything.
         weights: [N] float32, each target's share in the loss; 0 is not trained.
-        documents: which document of the dataset each is, D numbers, for the ledger and for showing.
+        documents: which piece of the loader each is, D numbers, for the ledger and for showing.
+        segments: [N] int64, the kind of segment each token is in, where the model tells them apart.
+        columns: numbers of each document, such as its label: [D, width] each.
     """
 
     tokens: Tensor
@@ -28,6 +31,8 @@ class Batch:
     targets: Tensor
     weights: Tensor
     documents: tuple[int, ...] = ()
+    segments: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -39,6 +44,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = (x.to(device, non_blocking=True) for x in (self.tokens, self.positions, self.targets, self.weights))
-        tokens, positions, targets, weights = moved
-        return Batch(tokens, positions, self.document_starts, targets, weights, self.documents)
+
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            tokens=moved(self.tokens),
+            positions=moved(self.positions),
+            targets=moved(self.targets),
+            weights=moved(self.weights),
+            segments=None if self.segments is None else moved(self.segments),
+            columns={name: moved(values) for name, values in self.columns.items()},
+        )

@@ -23,12 +23,12 @@ from .shards import TokenDataset
 
 @dataclass(frozen=True)
 class Piece:
-    """A document, or a part of one that is longer than the limit.
+    """A document, or a part of one that is longer than the limit; or a group of documents that belong together.
 
     Attributes:
         index: its number among all pieces of all datasets.
-        dataset, document: where it comes from.
-        start, end: which of the document's tokens it holds.
+        dataset, document: where it comes from; of a group, its first document.
+        start, end: which of the document's tokens it holds; of a group, counted through all its documents.
     """
 
     index: int
@@ -78,7 +78,7 @@ class Loader:
             raise ConfigError(f"must not be negative (got {seed})", where="seed")
         self.datasets = list(datasets)
         self.batch_tokens, self.length, self.seed = batch_tokens, length, seed
-        tables = [split_documents(dataset.lengths, length) for dataset in self.datasets]
+        tables = [_pieces(dataset, length) for dataset in self.datasets]
         self._counts = [len(documents) for documents, _, _ in tables]
         self._first = np.cumsum([0, *self._counts])
         self._documents, self._starts, self._ends = (np.concatenate(column) for column in zip(*tables, strict=True))
@@ -133,16 +133,27 @@ class Loader:
         """How many tokens a step trains on, over all workers; known without reading a token."""
         return int(self._trained[self._step(step)].sum())
 
-    def counts(self, pieces: Sequence[int] | np.ndarray) -> list[tuple[int, int]]:
+    def counts(self, pieces: Sequence[int] | np.ndarray, trained: np.ndarray | None = None) -> list[tuple[int, int]]:
         """For each dataset, how many tokens of these pieces are trained and how many are context only.
 
         A token counts where it is a target, so the first of a document, which is none, counts with its own piece.
+
+        Args:
+            pieces: by number; with ``trained``, one for each document, so that a group's stands several times in a row.
+            trained: how many tokens of each were trained; None is every target that the dataset says is to be learned.
         """
         pieces = np.asarray(pieces, np.int64)
-        dataset = np.searchsorted(self._first, pieces, side="right") - 1
-        trained = np.bincount(dataset, self._trained[pieces], len(self.datasets))
-        held = np.bincount(dataset, self._held[pieces], len(self.datasets))
-        return [(int(t), int(h - t)) for t, h in zip(trained, held, strict=True)]
+        learned = self._trained[pieces] if trained is None else trained
+        held = self._held[pieces]
+        if trained is not None:
+            groups = np.array([dataset.group for dataset in self.datasets])
+            held = held / groups[self._dataset_of(pieces)]
+        dataset = self._dataset_of(pieces)
+        sums = (np.bincount(dataset, values, len(self.datasets)) for values in (learned, held))
+        return [(round(t), round(h) - round(t)) for t, h in zip(*sums, strict=True)]
+
+    def _dataset_of(self, pieces: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._first, pieces, side="right") - 1
 
     def epoch_pieces(self, epoch: int) -> np.ndarray:
         """Every piece of an epoch, in its order, by number."""
@@ -197,7 +208,7 @@ class Loader:
         return Piece(index, dataset, *place)
 
     def _batch(self, indices: Sequence[int]) -> Batch:
-        pieces = [self._piece(index) for index in indices]
+        pieces = [part for index in indices for part in self._parts(self._piece(index))]
         starts = tuple(itertools.accumulate(map(len, pieces), initial=0))
         tokens = np.zeros(starts[-1], np.int64)
         positions = np.zeros(starts[-1], np.int64)
@@ -218,5 +229,28 @@ class Loader:
             document_starts=starts,
             targets=torch.from_numpy(targets),
             weights=torch.from_numpy(weights),
-            documents=tuple(indices),
+            documents=tuple(piece.index for piece in pieces),
+            columns={name: self._column(name, pieces) for name in self.datasets[0].columns},
         )
+
+    def _parts(self, piece: Piece) -> list[Piece]:
+        """A group's documents; any other piece is itself."""
+        dataset = self.datasets[piece.dataset]
+        if dataset.group == 1:
+            return [piece]
+        members = range(piece.document, piece.document + dataset.group)
+        return [Piece(piece.index, piece.dataset, number, 0, int(dataset.lengths[number])) for number in members]
+
+    def _column(self, name: str, pieces: Sequence[Piece]) -> torch.Tensor:
+        """A column's numbers of the pieces' documents: [pieces, width]."""
+        width = self.datasets[0].columns[name].shape[1]
+        rows = [self.datasets[piece.dataset].columns[name][piece.document] for piece in pieces]
+        return torch.from_numpy(np.stack(rows) if rows else np.zeros((0, width)))
+
+
+def _pieces(dataset: TokenDataset, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The document, start and end of each piece of a dataset; a group of documents is a piece and is never split."""
+    if dataset.group == 1:
+        return split_documents(dataset.lengths, length)
+    lengths = np.add.reduceat(dataset.lengths, np.arange(0, len(dataset), dataset.group))
+    return np.arange(len(lengths)) * dataset.group, np.zeros_like(lengths), lengths

@@ -5,7 +5,8 @@
 | tokens.bin | every document's tokens one after another: uint16 where the vocabulary fits, else uint32 |
 | offsets.bin | where each document begins, and the end of the last: int64, documents + 1 |
 | trained.bin | one byte a token, 1 where it is to be learned; absent where that is every token but each first |
-| index.json | counts, dtype, vocabulary size and whatever the writer noted |
+| column-NAME.bin | numbers of each document beside its tokens, such as its label: int64 or float32, documents x width |
+| index.json | counts, dtype, vocabulary size, columns, group and whatever the writer noted |
 | checksums.json | SHA-256 of each of them |
 
 All numbers are little-endian.
@@ -34,6 +35,11 @@ INDEX, TOKENS, OFFSETS, TRAINED = "index.json", "tokens.bin", "offsets.bin", "tr
 BLOCK = 2**20
 
 
+def column_file(name: str) -> str:
+    """The file that holds a column."""
+    return f"column-{name}.bin"
+
+
 class ShardWriter:
     """Writes a tokenized dataset, a document at a time and in constant memory; used as a context manager.
 
@@ -43,7 +49,8 @@ class ShardWriter:
         folder: where the dataset goes; one that stands there is replaced.
         vocab_size: one more than the largest id.
         info: whatever should be known of the dataset: its source, the tokenizer's fingerprint, counts.
-
+        columns: numbers that each document brings along: their name, dtype ("int64" or "float32") and how many.
+        group: how many documents in a row belong together and are never parted, such as an answer and a worse one.
         may_be_empty: whether a dataset without documents is one, as a piece of another may be.
 
     Raises:
@@ -52,13 +59,25 @@ class ShardWriter:
     """
 
     def __init__(
-        self, folder: Path, vocab_size: int, info: Mapping[str, Any] | None = None, *, may_be_empty: bool = False
+        self,
+        folder: Path,
+        vocab_size: int,
+        info: Mapping[str, Any] | None = None,
+        *,
+        columns: Mapping[str, tuple[str, int]] | None = None,
+        group: int = 1,
+        may_be_empty: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.vocab_size = vocab_size
         self.info: dict[str, Any] = dict(info or {})
         self.documents = 0
         self.tokens = 0
+        self.columns = {
+            name: (np.dtype(kind).newbyteorder("<"), width) for name, (kind, width) in (columns or {}).items()
+        }
+        self.group = group
+        self._column_files: dict[str, Any] = {}
         self._may_be_empty = may_be_empty
         self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
         self._trained: Any = None
@@ -69,6 +88,7 @@ class ShardWriter:
         self._tokens = self._open(TOKENS)
         self._offsets = self._open(OFFSETS)
         self._offsets.write(np.zeros(1, "<i8").tobytes())
+        self._column_files = {name: self._open(column_file(name)) for name in self.columns}
         return self
 
     def __exit__(
@@ -83,31 +103,46 @@ class ShardWriter:
                 raise
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, ids: Sequence[int] | NDArray[Any], trained: Sequence[bool] | NDArray[np.bool_] | None = None) -> None:
+    def add(
+        self,
+        ids: Sequence[int] | NDArray[Any],
+        trained: Sequence[bool] | NDArray[np.bool_] | None = None,
+        **columns: Sequence[float] | float,
+    ) -> None:
         """Adds a document.
 
         Args:
             ids: its tokens; a document without any is left out.
             trained: for each token, whether it is to be learned; None is all. The first never is: nothing precedes it.
+            columns: the numbers of each column.
 
         Raises:
             ModelError: an id is not in the vocabulary.
         """
         tokens = np.asarray(ids, dtype=np.int64)
         flags = None if trained is None else np.asarray(trained, dtype=bool)
-        self.add_many(tokens, np.array([0, len(tokens)]), flags)
+        rows = {name: np.asarray(values).reshape(1, -1) for name, values in columns.items()}
+        self.add_many(tokens, np.array([0, len(tokens)]), flags, rows)
 
-    def add_many(self, ids: NDArray[Any], offsets: NDArray[np.int64], trained: NDArray[np.bool_] | None = None) -> None:
+    def add_many(
+        self,
+        ids: NDArray[Any],
+        offsets: NDArray[np.int64],
+        trained: NDArray[np.bool_] | None = None,
+        columns: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         """Adds documents that stand one after another, each as ``add`` would.
 
         Args:
             ids: [tokens] the tokens of all, of any integer type.
             offsets: [documents + 1] where each begins, and the end of the last: 0 to the number of tokens.
             trained: [tokens] as in ``add``.
+            columns: [documents, width] of each.
 
         Raises:
             ModelError: an id is not in the vocabulary.
         """
+        assert set(columns or {}) == set(self.columns), "every column has its numbers"
         assert offsets[0] == 0 and offsets[-1] == len(ids), "the offsets span the ids"
         assert trained is None or len(trained) == len(ids), "one flag a token"
         if len(ids) == 0:
@@ -119,6 +154,10 @@ class ShardWriter:
         self._add_flags(len(ids), np.append(0, ends[:-1]), trained)
         self._tokens.write(np.ascontiguousarray(ids, self._dtype).data)
         self._offsets.write((ends + self.tokens).data)
+        for name, values in (columns or {}).items():
+            dtype, width = self.columns[name]
+            assert values.shape == (len(offsets) - 1, width), f"the column '{name}' has {width} numbers a document"
+            self._column_files[name].write(np.ascontiguousarray(values[np.diff(offsets) > 0], dtype).data)
         self.tokens += len(ids)
         self.documents += len(ends)
 
@@ -182,7 +221,8 @@ class ShardWriter:
     def _finish(self) -> None:
         if not self.documents and not self._may_be_empty:
             raise DataError("there is nothing to train on: no document has a token", where=str(self.folder))
-        for file in (self._tokens, self._offsets, self._trained):
+        assert self.documents % self.group == 0, "the last group is whole"
+        for file in (self._tokens, self._offsets, self._trained, *self._column_files.values()):
             if file is not None:
                 file.close()
         index = {
@@ -192,6 +232,8 @@ class ShardWriter:
             "dtype": self._dtype.name,
             "vocab_size": self.vocab_size,
             "all_trained": self._trained is None,
+            "columns": {name: [dtype.name, width] for name, (dtype, width) in self.columns.items()},
+            "group": self.group,
             "info": self.info,
         }
         write_json(self._partial / INDEX, index)
@@ -207,6 +249,8 @@ class TokenDataset:
         vocab_size: one more than the largest id there may be.
         dtype: of the tokens on disk.
         all_trained: whether every token is to be learned but each document's first.
+        columns: numbers of each document by their name: [documents, width].
+        group: how many documents in a row belong together.
         info: what the writer noted.
 
     Raises:
@@ -226,6 +270,11 @@ class TokenDataset:
         self._tokens = self._map(TOKENS, self.dtype, self.total_tokens)
         self.offsets: NDArray[np.int64] = self._map(OFFSETS, np.dtype("<i8"), documents + 1)
         self._trained = None if self.all_trained else self._map(TRAINED, np.dtype(np.uint8), self.total_tokens)
+        self.columns = {
+            name: self._map(column_file(name), np.dtype(kind).newbyteorder("<"), documents * width).reshape(-1, width)
+            for name, (kind, width) in index.get("columns", {}).items()
+        }
+        self.group: int = index.get("group", 1)
         self.lengths: NDArray[np.int64] = np.diff(self.offsets).astype(np.int64)
         rising = bool((self.lengths > 0).all())
         if self.offsets[0] != 0 or self.offsets[-1] != self.total_tokens or not rising:
@@ -266,7 +315,7 @@ class TokenDataset:
         if self._trained is None:
             # The token after a document's last is the first of another document, which is not learned.
             last_of_document = np.append(documents[1:] != documents[:-1], True)
-            return (ends - first_targets - last_of_document).astype(np.int64)
+            return (ends - first_targets - last_of_document - (self.group - 1)).astype(np.int64)
         counts = np.zeros(len(documents), dtype=np.int64)
         inside = first_targets < self.total_tokens
         if inside.any():
@@ -290,9 +339,10 @@ class TokenDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the tokens, where documents begin and what is trained; not of where they came from."""
+        """SHA-256 of the tokens, where documents begin, what is trained and columns; not of where they came from."""
         sums = self._sums()
-        parts = [f"{name} {sums[name]}" for name in (TOKENS, OFFSETS, TRAINED) if name in sums]
+        names = (TOKENS, OFFSETS, TRAINED, *map(column_file, sorted(self.columns)))
+        parts = [f"{name} {sums[name]}" for name in names if name in sums]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def verify(self) -> None:

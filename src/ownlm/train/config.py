@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from ..config import Config, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
 from ..tokens.dataset import is_dataset
+from .objectives import ObjectiveConfig
+from .objectives.language import CausalConfig
 
 Paths = list[str]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -59,13 +61,6 @@ class DataConfig(Config):
         if self.length is not None and self.length < 2:
             raise ValueError("length must be at least 2: one token to read and one to predict")
         return self
-
-
-class ObjectiveConfig(Config):
-    """What the model learns to do."""
-
-    kind: Literal["causal", "chat"] = "causal"
-    """causal: predict every next token of a text. chat: predict the answers of a conversation."""
 
 
 class OptimizerConfig(Config):
@@ -135,7 +130,7 @@ class TrainConfig(Config):
     """Train a small adapter beside the frozen base, merged into the result."""
     data: DataConfig = DataConfig()
     """What is read."""
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: ObjectiveConfig = CausalConfig()
     """What the model learns to do."""
     batch_tokens: int = Field(default=8192, ge=2)
     """Tokens of one update, over all workers, at most."""
@@ -163,6 +158,11 @@ class TrainConfig(Config):
     """When the run is saved."""
     track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
     """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _usual_objective(cls, value: Any) -> Any:
+        return {"kind": "causal", **value} if isinstance(value, dict) else value
 
     @field_validator("micro_batch_tokens", mode="before")
     @classmethod

@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..files import home
-from ..model.registry import find_model
 from ..progress import Progress
-from ..tokens.batch import Batch
 from ..tokens.dataset import is_dataset, read_dataset, repeats_of_parts
 from ..tokens.epochs import mix_repeats
 from ..tokens.loader import Loader
-from ..tokens.prepare import PreparedData, tokenize_files
+from ..tokens.prepare import PreparedData
 from ..tokens.shards import INDEX, TokenDataset
-from ..tokens.tokenizer import Tokenizer, load_tokenizer
 from ..units import plural
 from .config import TrainConfig
 from .ledger import Ledger, SourceCount
+from .objectives import Objective, Reading
+from .setup import Setup
 
 
 @dataclass(frozen=True)
@@ -83,39 +83,31 @@ class TrainingData:
             plan.add(name, count.trained, count.masked)
         return plan
 
-    def count(self, ledger: Ledger, batches: Sequence[Batch]) -> None:
-        """Moves the batches' tokens from unseen to trained and masked."""
-        pieces = [piece for batch in batches for piece in batch.documents]
-        for source, (trained, masked) in zip(self.sources, self.loader.counts(pieces), strict=True):
-            ledger.add(source.name, trained, masked)
+    def count(self, ledger: Ledger, pieces: Sequence[int], trained: Sequence[int]) -> None:
+        """Moves tokens from unseen to trained and masked.
+
+        Args:
+            pieces: the piece of each document that was read.
+            trained: how many tokens of each had a share in the loss.
+        """
+        counts = self.loader.counts(np.asarray(pieces, np.int64), np.asarray(trained, np.int64))
+        for source, (learned, masked) in zip(self.sources, counts, strict=True):
+            ledger.add(source.name, learned, masked)
 
 
-def find_tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
-    """The config's own tokenizer, which may be a lone tokenizer.json; else the base's; else the built data set's."""
-    if config.tokenizer is not None:
-        lone = Path(config.tokenizer)
-        return load_tokenizer(lone if lone.suffix == ".json" and lone.is_file() else find_model(config.tokenizer))
-    if base is not None:
-        return load_tokenizer(base)
-    built = next(filter(is_dataset, config.data.sources), None)
-    assert built is not None, "the config has a tokenizer, a base or a built data set"
-    return load_tokenizer(read_dataset(built).tokenizer)
-
-
-def prepare_data(
-    config: TrainConfig, tokenizer: Tokenizer, max_positions: int, say: Callable[[str], None]
-) -> TrainingData:
+def prepare_data(config: TrainConfig, setup: Setup, say: Callable[[str], None]) -> TrainingData:
     """Tokenizes what the config names, once, and plans it.
 
     Raises:
         DataError: a file is missing, empty or wrong; no source has a token to train on.
         ConfigError: a length beyond the model's positions, or more than a batch holds.
     """
-    length = _length(config, max_positions)
+    objective, length = setup.objective, _length(config, setup.shape.max_positions)
     names = config.data.sources
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"'{min(twice)}' is named twice", where="data.train", hint="use data.mix with epochs")
-    entries = [_entry(name, config, tokenizer, length) for name in names]
+    reading = Reading(setup.tokenizer, length, config.data.too_long)
+    entries = [_entry(name, objective, reading) for name in names]
     sources = [source for entry in entries for source in entry.sources]
     loader = Loader(
         [source.dataset for source in sources],
@@ -126,7 +118,7 @@ def prepare_data(
     )
     if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
         raise DataError("no token of the training data is to be trained", where=", ".join(names))
-    held = _held_out(config, tokenizer, length, say)
+    held = _held_out(config, objective, reading, say)
     validation = None
     if held:
         validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
@@ -152,11 +144,11 @@ class _Entry:
         return sum(r * s.dataset.total_tokens for r, s in zip(self.repeats, self.sources, strict=True))
 
 
-def _entry(name: str, config: TrainConfig, tokenizer: Tokenizer, length: int, split: str = "train") -> _Entry:
+def _entry(name: str, objective: Objective[Any], reading: Reading, split: str = "train") -> _Entry:
     if not is_dataset(name):
-        return _Entry([_source(name, name, config, tokenizer, length)], [1.0])
+        return _Entry([_source(name, name, objective, reading)], [1.0])
     parts = read_dataset(name).parts(split)
-    sources = [_source(str(Path(name) / part.name), str(part.folder), config, tokenizer, length) for part in parts]
+    sources = [_source(str(Path(name) / part.name), str(part.folder), objective, reading) for part in parts]
     return _Entry(sources, repeats_of_parts(parts, [source.dataset.total_tokens for source in sources]))
 
 
@@ -177,13 +169,15 @@ def _mix_fingerprint(entries: Sequence[_Entry]) -> list[str]:
     return [hashlib.sha256(json.dumps(repeats).encode()).hexdigest()]
 
 
-def _held_out(config: TrainConfig, tokenizer: Tokenizer, length: int, say: Callable[[str], None]) -> list[Source]:
+def _held_out(
+    config: TrainConfig, objective: Objective[Any], reading: Reading, say: Callable[[str], None]
+) -> list[Source]:
     """What data.validation names; where it is empty, the validation splits of the built data sets trained on."""
     names = config.data.validation
     if not names:
         built = [name for name in config.data.sources if is_dataset(name)]
         names = [name for name in built if "validation" in read_dataset(name).splits]
-    entries = [_entry(name, config, tokenizer, length, "validation") for name in names]
+    entries = [_entry(name, objective, reading, "validation") for name in names]
     for name, entry in zip(names, entries, strict=True):
         if is_dataset(name):
             documents = sum(len(source.dataset) for source in entry.sources)
@@ -209,31 +203,16 @@ def _length(config: TrainConfig, max_positions: int) -> int:
     return length
 
 
-def _source(name: str, place: str, config: TrainConfig, tokenizer: Tokenizer, length: int) -> Source:
+def _source(name: str, place: str, objective: Objective[Any], reading: Reading) -> Source:
     """One source, called ``name`` in the ledger, from a file or folder."""
     path = Path(place)
-    kind: Literal["chat", "text"] = "chat" if config.objective.kind == "chat" else "text"
     if (path / INDEX).is_file():
         dataset = TokenDataset(path)
-        dataset.check_trainable(tokenizer.fingerprint)
-        held = dataset.info.get("kind", kind)
-        if held != kind:
-            hint = f"set objective.kind to {'chat' if held == 'chat' else 'causal'}, or name another dataset"
-            raise DataError(
-                f"this dataset was made for {held}s, and the objective learns {kind}s", where=place, hint=hint
-            )
+        dataset.check_trainable(reading.tokenizer.fingerprint)
+        objective.check(dataset, place)
         documents, tokens = len(dataset), dataset.total_tokens
         dropped = dataset.info.get("dropped", {})
         return Source(name, dataset, PreparedData(path, documents, tokens, trained=0, dropped=dropped))
-    too_long = config.data.too_long if kind == "chat" else "split"
     with Progress(f"Reading {place}", unit="documents") as progress:
-        prepared = tokenize_files(
-            [path],
-            tokenizer,
-            kind=kind,
-            length=length,
-            cache_folder=home() / "cache" / "tokens",
-            too_long=too_long,
-            progress=progress.update,
-        )
+        prepared = objective.read(path, replace(reading, progress=progress.update))
     return Source(name, TokenDataset(prepared.folder), prepared)

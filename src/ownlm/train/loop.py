@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .checkpoint import Saved, TrainingState
 from .config import TrainConfig
 from .data import TrainingData
 from .ledger import Ledger
+from .objectives import Objective
 from .optimizer import clip_gradients, set_rate
 from .schedule import rate
 from .signals import Signals
@@ -40,6 +41,7 @@ class Loop:
 
     Args:
         config: the run's settings.
+        objective: what is learned.
         run: the run's folder.
         saved: model, optimizer and what else a checkpoint is made of.
         data: what is trained and validated on.
@@ -53,6 +55,7 @@ class Loop:
     def __init__(
         self,
         config: TrainConfig,
+        objective: Objective[Any],
         run: Path,
         saved: Saved,
         data: TrainingData,
@@ -62,7 +65,7 @@ class Loop:
         micro_batch_tokens: int,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.run, self.saved, self.data = config, run, saved, data
+        self.config, self.objective, self.run, self.saved, self.data = config, objective, run, saved, data
         self.loader, self.validation, self.ledger, self.state = data.loader, data.validation, ledger, state
         self.steps, self.micro_batch_tokens, self.say = steps, micro_batch_tokens, say
         self.model: Transformer = saved.model
@@ -98,21 +101,22 @@ class Loop:
             self._tracker.close()
 
     def _step(self) -> float:
-        """One update; returns the mean loss of its trained tokens, in nats."""
+        """One update; returns its loss: the mean over the objective's units, for tokens in nats."""
         began, state, config = time.perf_counter(), self.state, self.config
         step = state.step
-        batches = self.loader.micro_batches(step, self.micro_batch_tokens)
-        trained = sum(batch.trained_tokens for batch in batches)
-        if not trained:
-            raise OwnlmError(f"step {step + 1} has no token to train on", hint="check the data with 'ownlm data show'")
+        loaded = self.loader.micro_batches(step, self.micro_batch_tokens)
+        batches = [self.objective.batch(batch, step) for batch in loaded]
+        units = sum(self.objective.units(batch) for batch in batches)
+        if not units:
+            what = f"step {step + 1} has no {self.objective.unit} to train on"
+            raise OwnlmError(what, hint="check the data with 'ownlm data show'")
         if config.dropout:
             # A generator of its own for every step, so that a resumed run draws what it would have drawn.
             torch.manual_seed((config.seed << 32) + step)
         self.model.train()
         total = torch.zeros((), device=self.device)
         for batch in batches:
-            batch = batch.to(self.device)
-            loss, _ = self._loss(batch, 1.0 / trained)
+            loss = self.objective.loss(self.model, batch.to(self.device), 1.0 / units)
             loss.backward()
             total += loss.detach()
         lr = config.optimizer.lr * rate(config.schedule, step, self.steps)
@@ -123,7 +127,7 @@ class Loop:
         self.saved.optimizer.step()
         self.saved.optimizer.zero_grad(set_to_none=True)
         tokens = sum(len(batch) for batch in batches)
-        self.data.count(self.ledger, batches)
+        trained = self._count(batches)
         state.step += 1
         state.tokens += tokens
         state.trained_tokens += trained
@@ -140,10 +144,11 @@ class Loop:
         )
         return loss_value
 
-    def _loss(self, batch: Batch, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch's part of the mean over all trained tokens of the step."""
-        weights = batch.weights * share
-        return self.model.loss(batch.tokens, batch.positions, batch.document_starts, batch.targets, weights)
+    def _count(self, batches: Sequence[Batch]) -> int:
+        """Enters a step's batches into the ledger; returns how many tokens had a share in the loss."""
+        trained = [count for batch in batches for count in self.objective.trained_tokens(batch).tolist()]
+        self.data.count(self.ledger, [piece for batch in batches for piece in batch.documents], trained)
+        return sum(trained)
 
     def _check_finite(self, loss: float, norm: float, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
@@ -163,16 +168,19 @@ class Loop:
     def _validate(self) -> bool:
         """Measures the held-out loss; returns whether it is the best so far."""
         assert self.validation is not None
-        loss = held_out_loss(self.model, self.validation, self.micro_batch_tokens, self.config.validate_.tokens)
-        state = self.state
+        measured = held_out(
+            self.objective, self.model, self.validation, self.micro_batch_tokens, self.config.validate_.tokens
+        )
+        loss, state = measured.pop("loss"), self.state
         if not math.isfinite(loss):
             raise OwnlmError(
                 f"the held-out loss after step {state.step} is not a finite number",
                 where=str(self.run),
                 hint=LOWER_RATE if state.step else "the base's weights may be damaged",
             )
-        self._write(step=state.step, val_loss=loss)
-        self.say(f"step {state.step}: held-out loss {loss:.4f}")
+        self._write(step=state.step, val_loss=loss, **{f"val_{name}": value for name, value in measured.items()})
+        besides = "".join(f", {name} {value:.4f}" for name, value in measured.items())
+        self.say(f"step {state.step}: held-out loss {loss:.4f}{besides}")
         if state.step == 0:
             # Where the run comes from; the best is the best of what it made.
             return False
@@ -204,27 +212,28 @@ class Loop:
 
 
 @torch.no_grad()
-def held_out_loss(model: Transformer, data: Loader, micro_batch_tokens: int, limit: int | None = None) -> float:
-    """The mean loss in nats over the trained tokens of ``data``, in its own order; at most about ``limit`` tokens."""
+def held_out(
+    objective: Objective[Any], model: Transformer, data: Loader, micro_batch_tokens: int, limit: int | None = None
+) -> dict[str, float]:
+    """What the objective measures on ``data``, in its own order and on at most about ``limit`` tokens; "loss" first."""
     model.eval()
-    total, trained, read = 0.0, 0, 0
-    for batch in validation_batches(data, micro_batch_tokens):
-        batch = batch.to(model.device)
-        loss, count = model.loss(batch.tokens, batch.positions, batch.document_starts, batch.targets, batch.weights)
-        total += loss.item()
-        trained += int(count)
-        read += len(batch)
-        if limit is not None and read >= limit:
-            break
-    if not trained:
-        raise OwnlmError("the validation data has no token to measure", hint="check the data with 'ownlm data show'")
-    return total / trained
+    batches = validation_batches(data, micro_batch_tokens, limit)
+    measured = objective.validate(model, (objective.batch(batch, None) for batch in batches))
+    if not measured:
+        what = f"the validation data has no {objective.unit} to measure"
+        raise OwnlmError(what, hint="check the data with 'ownlm data show'")
+    return measured
 
 
-def validation_batches(data: Loader, micro_batch_tokens: int) -> Iterator[Batch]:
-    """One pass over the data, always in the same order."""
+def validation_batches(data: Loader, micro_batch_tokens: int, limit: int | None = None) -> Iterator[Batch]:
+    """One pass over the data, always in the same order; it ends once ``limit`` tokens are read."""
+    read = 0
     for step in range(data.steps_in_epoch(0)):
-        yield from data.micro_batches(step, micro_batch_tokens)
+        for batch in data.micro_batches(step, micro_batch_tokens):
+            yield batch
+            read += len(batch)
+            if limit is not None and read >= limit:
+                return
 
 
 def _stopped_by(signal_name: str, step: int, steps: int) -> BaseException:

@@ -28,20 +28,19 @@ from ..devices import choose_device, choose_dtype, peak_memory_bytes
 from ..errors import ConfigError, DamagedError, UserError
 from ..files import new_folder, read_json, storage_errors, verify_folder, write_json, write_text
 from ..model.adapters import LoraConfig, adapter_layers, attach, merge
-from ..model.checkpoint import load_model_folder, random_model, read_config, save_model_folder
+from ..model.checkpoint import load_model_folder, random_model, save_model_folder
 from ..model.config import ModelConfig
-from ..model.families import config_from_user
-from ..model.registry import find_model
 from ..model.transformer import Transformer
 from ..report.training import write_training_report
 from ..tokens.tokenizer import Tokenizer
 from . import checkpoint
 from .checkpoint import Saved, TrainingState
 from .config import MAY_CHANGE, TrainConfig, plain
-from .data import TrainingData, find_tokenizer, prepare_data
+from .data import TrainingData, prepare_data
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
+from .setup import Setup, set_up
 
 CONFIG = "config.yaml"
 REPORT = "report.html"
@@ -84,47 +83,40 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         if finished := _finished(config, folder, say):
             return finished
         device = choose_device(config.device)
-        base = find_model(config.base) if config.base else None
-        tokenizer = find_tokenizer(config, base)
-        shape = _shape(config, base)
-        if config.objective.kind == "chat":
-            # What a base without a template is trained on must be what its folder then says.
-            tokenizer = tokenizer.with_explicit_template()
-        tokenizer.check_fits(shape.vocab_size, config.tokenizer or config.base)
-        data = prepare_data(config, tokenizer, shape.max_positions, say)
-        model = _model(config, base, device)
-        saved = _saved(config, model, tokenizer)
+        setup = set_up(config)
+        data = prepare_data(config, setup, say)
+        model = _model(config, setup, device)
+        setup.objective.begin(model, data, folder)
+        saved = _saved(config, model, setup.tokenizer)
         steps = data.steps(config)
         state = _resumed(config, folder, saved, data, steps, say) or _fresh(data, steps)
         write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
         loop = Loop(
             config=config,
+            objective=setup.objective,
             run=folder,
             saved=saved,
             data=data,
             ledger=data.replanned(state.ledger, steps),
             state=state,
             steps=steps,
-            micro_batch_tokens=_micro_batch(config, shape, device),
+            micro_batch_tokens=_micro_batch(config, setup.shape, device),
             say=say,
         )
         _announce(loop, say)
         keep_freed_pages()
         loop.train()
-        return _finish(config, folder, loop, base, say)
+        return _finish(config, folder, loop, setup.base, say)
 
 
-def _shape(config: TrainConfig, base: Path | None) -> ModelConfig:
-    return read_config(base) if base is not None else config_from_user(config.model or {})
-
-
-def _model(config: TrainConfig, base: Path | None, device: torch.device) -> Transformer:
+def _model(config: TrainConfig, setup: Setup, device: torch.device) -> Transformer:
     """The model in the dtypes of its run: trained weights in float32, a frozen base in what it computes in."""
     compute = choose_dtype(config.precision, device)
-    if base is None:
-        model = random_model(config_from_user(config.model or {}), config.seed).to(device)
+    if setup.base is None:
+        model = random_model(setup.shape, config.seed).to(device)
     else:
-        model = load_model_folder(base, dtype=compute if config.adapter else torch.float32, device=device)
+        dtype = compute if config.adapter else torch.float32
+        model = load_model_folder(setup.base, config=setup.shape, seed=config.seed, dtype=dtype, device=device)
     model.compute_dtype = compute
     model.set_dropout(config.dropout)
     if config.adapter is not None:

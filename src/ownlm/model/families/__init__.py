@@ -14,6 +14,7 @@ from ...config import validate
 from ...errors import ConfigError, ModelError, nearest
 from ..config import ModelConfig
 from . import gpt2, llama, mistral, qwen2, qwen3
+from .heads import head_from_hf
 from .weights import Weight
 
 __all__ = ["FAMILIES", "Family", "Weight", "config_from_hf", "config_from_user", "family_of"]
@@ -25,21 +26,36 @@ class Family:
 
     Attributes:
         name: as in ``config.json``'s ``model_type`` and our ``model.family``.
-        architecture: the Transformers class that reads the folder.
+        classes: what the Transformers class that reads the folder is called, before "ForCausalLM" and its like.
         module: holds ``defaults(values)``, ``from_hf(config)``, ``to_hf(config)`` and ``weights(config)``.
+        causal: whether it is a decoder.
+        language_head: the class of a decoder with its language head, where it is not "ForCausalLM".
     """
 
     name: str
-    architecture: str
+    classes: str
     module: ModuleType
+    causal: bool = True
+    language_head: str = "ForCausalLM"
+
+    @property
+    def architectures(self) -> dict[str, str]:
+        """The Transformers class for each head that the family can have."""
+        first = {"lm": self.classes + self.language_head} if self.causal else {"masked": f"{self.classes}ForMaskedLM"}
+        rest = {
+            "classify": f"{self.classes}ForSequenceClassification",
+            "span": f"{self.classes}ForQuestionAnswering",
+            "none": f"{self.classes}Model",
+        }
+        return first | rest
 
 
 FAMILIES = {
-    "gpt2": Family("gpt2", "GPT2LMHeadModel", gpt2),
-    "llama": Family("llama", "LlamaForCausalLM", llama),
-    "mistral": Family("mistral", "MistralForCausalLM", mistral),
-    "qwen2": Family("qwen2", "Qwen2ForCausalLM", qwen2),
-    "qwen3": Family("qwen3", "Qwen3ForCausalLM", qwen3),
+    "gpt2": Family("gpt2", "GPT2", gpt2, language_head="LMHeadModel"),
+    "llama": Family("llama", "Llama", llama),
+    "mistral": Family("mistral", "Mistral", mistral),
+    "qwen2": Family("qwen2", "Qwen2", qwen2),
+    "qwen3": Family("qwen3", "Qwen3", qwen3),
 }
 
 
@@ -62,7 +78,7 @@ def config_from_hf(values: Mapping[str, Any], *, where: str) -> ModelConfig:
     """
     family = family_of(str(values.get("model_type", "")), where=where)
     try:
-        return validate(ModelConfig, family.module.from_hf(values))
+        return validate(ModelConfig, family.module.from_hf(values) | head_from_hf(values, family.architectures))
     except KeyError as error:
         raise ModelError(f"the key {error} is missing", where=where) from None
     except ConfigError as error:

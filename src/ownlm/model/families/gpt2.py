@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import ModelError
 from ..config import ModelConfig
-from .weights import Weight
+from .weights import Weight, decoder_head
 
 ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
@@ -103,6 +103,4 @@ def weights(config: ModelConfig) -> dict[str, Weight]:
             result[f"layers.{layer}.{ours}.bias"] = Weight((f"{name}.bias",))
     result["final_norm.weight"] = Weight(("transformer.ln_f.weight",))
     result["final_norm.bias"] = Weight(("transformer.ln_f.bias",))
-    if not config.tied_head:
-        result["head.weight"] = Weight(("lm_head.weight",))
-    return result
+    return result | decoder_head(config)

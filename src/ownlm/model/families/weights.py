@@ -42,6 +42,15 @@ def llama_weights(config: ModelConfig) -> dict[str, Weight]:
             weights[f"{a}.attention.q_norm.weight"] = Weight((f"{b}.self_attn.q_norm.weight",))
             weights[f"{a}.attention.k_norm.weight"] = Weight((f"{b}.self_attn.k_norm.weight",))
     weights["final_norm.weight"] = Weight(("model.norm.weight",))
-    if not config.tied_head:
-        weights["head.weight"] = Weight(("lm_head.weight",))
-    return weights
+    return weights | decoder_head(config)
+
+
+def decoder_head(config: ModelConfig, lm: str = "lm_head.weight") -> dict[str, Weight]:
+    """Where a decoder's head lives: our names to the checkpoint's."""
+    if config.head == "lm":
+        return {} if config.tied_head else {"head.weight": Weight((lm,))}
+    if config.head == "classify":
+        return {"head.out.weight": Weight(("score.weight",))}
+    if config.head == "span":
+        return {f"head.out.{kind}": Weight((f"qa_outputs.{kind}",)) for kind in ("weight", "bias")}
+    return {}
