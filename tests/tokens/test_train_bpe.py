@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from transformers import AutoTokenizer
 from ownlm.errors import UserError
 from ownlm.tokens import train_bpe
 from ownlm.tokens.tokenizer import load_tokenizer
-from ownlm.tokens.train_bpe import DEFAULT_SPECIALS, bytes_per_token, train_tokenizer
+from ownlm.tokens.train_bpe import DEFAULT_SPECIALS, Kind, bytes_per_token, train_tokenizer
 
 TEXTS = ["A fox and a dog.\nAnother fox, and another dog!\n", "Der Fuchs und der Hund: größer, schöner.\n"] * 5
 
@@ -29,8 +32,31 @@ def test_bpe_equals_the_librarys_own_recipe() -> None:
     assert "<|im_start|>" in (ours.chat_template or "")
 
 
-def test_the_same_texts_give_the_same_tokenizer() -> None:
-    assert train_tokenizer(TEXTS, 320).fingerprint == train_tokenizer(TEXTS, 320).fingerprint
+SAME = """
+import sys
+from ownlm.tokens.train_bpe import train_tokenizer
+texts = [f"w{i * 7919 % 1009}x{i % 37} reading{i % 91} writes the model" for i in range(3000)]
+print(*(train_tokenizer(texts, 1000, kind).fingerprint for kind in ("bpe", "wordpiece", "unigram") for _ in range(2)))
+"""
+
+
+def test_the_same_texts_give_the_same_tokenizer_in_every_process() -> None:
+    # Many words are equally frequent, so that chance would decide between them if it could.
+    found = set()
+    for threads in ("1", "4"):
+        environment = {**os.environ, "RAYON_NUM_THREADS": threads, "PYTHONHASHSEED": threads}
+        found.add(subprocess.run([sys.executable, "-c", SAME], env=environment, check=True, capture_output=True).stdout)
+    assert len(found) == 1
+    bpe, again, wordpiece, again_wordpiece, unigram, again_unigram = found.pop().split()
+    assert bpe == again and wordpiece == again_wordpiece and unigram == again_unigram
+    assert len({bpe, wordpiece, unigram}) == 3
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
+def test_the_order_of_the_texts_changes_nothing(kind: Kind) -> None:
+    draw = random.Random(0)
+    texts = ["".join(draw.choices("abcde ", k=20)) for _ in range(200)]
+    assert train_tokenizer(texts, 400, kind).fingerprint == train_tokenizer(texts[::-1], 400, kind).fingerprint
 
 
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece", "unigram"])
@@ -83,6 +109,11 @@ def test_bad_input() -> None:
     with pytest.raises(UserError, match="did you mean 'bpe'"):
         train_tokenizer(TEXTS, 400, "bp")  # type: ignore[arg-type]
 
+    with pytest.raises(UserError, match="too small for the 52 different characters") as caught:
+        train_tokenizer(["".join(map(chr, range(0x4E00, 0x4E00 + 51)))], 50, "unigram")
+    # Four special tokens, and the mark that stands for a space.
+    assert "at least 56" in str(caught.value)
+
     def failing():
         yield "a"
         raise UserError("this line is broken")
@@ -93,7 +124,7 @@ def test_bad_input() -> None:
 
 def test_words_without_end_are_no_trouble() -> None:
     # A picture in letters, a line of dashes, blanks: counted whole, the first alone takes more than ten minutes.
-    for kind in ("bpe", "wordpiece"):
+    for kind in ("bpe", "wordpiece", "unigram"):
         texts = ["<" * 1_000_000, "ab" * 400_000, " " * 500_000, "the model reads text"]
         tokenizer = train_tokenizer(texts, 320, kind)
         assert tokenizer.decode(tokenizer.encode("the text")) == "the text"

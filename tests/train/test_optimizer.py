@@ -1,4 +1,4 @@
-"""The optimizer against AdamW written out in float64, and its state there and back."""
+"""The optimizer against AdamW written out in float64 and the framework's own; roles, clipping, state there and back."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from ownlm.errors import DamagedError
+from ownlm.config import validate
+from ownlm.errors import ConfigError, DamagedError
 from ownlm.model.adapters import LoraConfig, attach
 from ownlm.model.checkpoint import random_model
 from ownlm.model.families import config_from_user
+from ownlm.model.layers import Linear
 from ownlm.model.transformer import Transformer
 from ownlm.train.config import OptimizerConfig
 from ownlm.train.optimizer import (
+    Role,
     clip_gradients,
     load_optimizer_state,
     make_optimizer,
-    optimizer_state,
+    named_states,
+    parameter_roles,
     set_rate,
+    state_bytes,
     trained_parameters,
 )
 
 SHAPE = {"layers": 1, "width": 16, "heads": 2, "vocab_size": 31, "max_positions": 12}
+WIDE = {"layers": 2, "width": 64, "heads": 2, "kv_heads": 1, "vocab_size": 80, "max_positions": 12, "tied_head": False}
+EVERY = [
+    OptimizerConfig(kind=kind, states=states, eight_bit_embeddings=embeddings)
+    for kind in ("adamw", "muon")
+    for states, embeddings in (("float32", False), ("eight_bit", False), ("eight_bit", True))
+]
 LRS = [1e-3, 5e-3, 2e-3, 0.0, 1e-2]
 
 
-def tiny(family: str) -> Transformer:
-    return random_model(config_from_user({"family": family, **SHAPE}), 0)
+def tiny(family: str, **changes: Any) -> Transformer:
+    return random_model(config_from_user({"family": family, **SHAPE, **changes}), 0)
 
 
 def gradients(parameters: list[nn.Parameter], step: int) -> None:
@@ -64,9 +78,10 @@ def is_decayed(name: str, parameter: Tensor) -> bool:
 )
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_five_updates_are_adamws(family: str, config: OptimizerConfig) -> None:
-    named = trained_parameters(tiny(family))
+    model = tiny(family)
+    named = trained_parameters(model)
     start = {name: parameter.detach().clone() for name, parameter in named}
-    optimizer = make_optimizer(named, config)
+    optimizer = make_optimizer(model, config)
     given: dict[str, list[Tensor]] = {name: [] for name, _ in named}
     for step, lr in enumerate(LRS):
         gradients([p for _, p in named], step)
@@ -83,14 +98,37 @@ def test_five_updates_are_adamws(family: str, config: OptimizerConfig) -> None:
         assert not torch.equal(parameter, start[name])
 
 
+def test_it_is_the_frameworks_fused_adamw_bit_for_bit() -> None:
+    models = [tiny("llama"), tiny("llama")]
+    named = trained_parameters(models[1])
+    groups = [
+        {"params": [p for n, p in named if is_decayed(n, p)], "weight_decay": 0.1},
+        {"params": [p for n, p in named if not is_decayed(n, p)], "weight_decay": 0.0},
+    ]
+    theirs = torch.optim.AdamW(groups, lr=LRS[0], betas=(0.9, 0.95), eps=1e-8, fused=True)
+    ours = make_optimizer(models[0], OptimizerConfig())
+    for model, optimizer in zip(models, (ours, theirs), strict=True):
+        for step, lr in enumerate(LRS):
+            gradients(list(model.parameters()), step)
+            set_rate(optimizer, lr)
+            optimizer.step()
+    for (name, a), b in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def decays(model: nn.Module, config: OptimizerConfig) -> dict[float, set[str]]:
+    """The names of the parameters of each weight decay."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[float, set[str]] = {}
+    for group in make_optimizer(model, config).param_groups:
+        found.setdefault(group["weight_decay"], set()).update(names[id(p)] for p in group["params"])
+    return found
+
+
 def test_matrices_and_embeddings_decay_and_nothing_else() -> None:
     model = tiny("gpt2")
     named = trained_parameters(model)
-    names = {id(parameter): name for name, parameter in named}
-    groups = {
-        g["weight_decay"]: {names[id(p)] for p in g["params"]}
-        for g in make_optimizer(named, OptimizerConfig()).param_groups
-    }
+    groups = decays(model, OptimizerConfig())
     kept = groups[0.0]
     assert groups[0.1] | kept == {name for name, _ in named} and not groups[0.1] & kept
     assert "embedding.token.weight" in groups[0.1] and "layers.0.attention.qkv.weight" in groups[0.1]
@@ -103,7 +141,69 @@ def test_an_adapters_matrices_do_not_decay() -> None:
     attach(model, LoraConfig(rank=2), 0)
     named = trained_parameters(model)
     assert {name.rsplit(".", 1)[1] for name, _ in named} == {"a", "b"}
-    assert [group["weight_decay"] for group in make_optimizer(named, OptimizerConfig()).param_groups] == [0.0]
+    assert decays(model, OptimizerConfig()) == {0.0: {name for name, _ in named}}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_embeddings_can_be_left_out_of_the_decay(kind: str) -> None:
+    model = tiny("gpt2")
+    groups = decays(model, OptimizerConfig(kind=kind, decay_embeddings=False))
+    assert {"embedding.token.weight", "embedding.position.weight"} <= groups[0.0]
+    matrices = ("attention.qkv", "attention.output", "feedforward.up", "feedforward.down")
+    assert groups[0.1] == {f"layers.0.{name}.weight" for name in matrices}
+
+
+def test_what_each_parameter_is() -> None:
+    model = tiny("llama", tied_head=False, kv_heads=1)
+    roles = parameter_roles(model)
+    assert set(roles) == {name for name, _ in model.named_parameters()}
+    inner = model.config.feedforward_width
+    assert {name: role for name, role in roles.items() if role != Role("other")} == {
+        "embedding.token.weight": Role("embedding"),
+        "layers.0.attention.qkv.weight": Role("matrix", (16, 8, 8)),
+        "layers.0.attention.output.weight": Role("matrix", (16,)),
+        "layers.0.feedforward.up.weight": Role("matrix", (inner, inner)),
+        "layers.0.feedforward.down.weight": Role("matrix", (16,)),
+        "head.weight": Role("head"),
+    }
+    assert all("norm" in name for name, role in roles.items() if role == Role("other"))
+
+
+def test_what_is_kept_of_each_parameter() -> None:
+    """Muon's momentum for the stack's matrices, AdamW's moments for the rest; the small and the embeddings in float32."""
+    model = random_model(config_from_user({"family": "llama", **WIDE}), 0)
+    optimizer = make_optimizer(model, OptimizerConfig(kind="muon", states="eight_bit"))
+    adamw, named = {"step", "exp_avg", "exp_avg_sq"}, dict(model.named_parameters())
+    eight_bit = {"step", "exp_avg", "exp_avg_scale", "root_avg_sq", "root_avg_sq_scale"}
+    muon = {"momentum", "momentum_scale"}
+    assert named["layers.0.attention.output.weight"].numel() == 4096
+    expected = {"embedding.token.weight": adamw, "head.weight": eight_bit, "final_norm.weight": adamw}
+    for name, parameter in named.items():
+        role = parameter_roles(model)[name]
+        assert set(optimizer.state[parameter]) == expected.get(name, muon if role.kind == "matrix" else adamw), name
+
+
+def test_muon_has_nothing_to_do_for_an_adapter() -> None:
+    model = tiny("llama")
+    attach(model, LoraConfig(rank=2), 0)
+    with pytest.raises(ConfigError, match="muon is for a model's own matrices, and none is trained"):
+        make_optimizer(model, OptimizerConfig(kind="muon"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"momentum": 0.9}, "momentum and newton_schulz are Muon's"),
+        ({"newton_schulz": "fp32"}, "momentum and newton_schulz are Muon's"),
+        ({"eight_bit_embeddings": True}, "eight_bit_embeddings needs states: eight_bit"),
+        ({"kind": "lion"}, "'lion' is not one of the choices"),
+        ({"states": "int4"}, "'int4' is not one of the choices"),
+        ({"kind": "muon", "momentum": 1.0}, "less than 1"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(OptimizerConfig, values)
 
 
 @pytest.mark.parametrize("limit", [0.5, 1e3, None])
@@ -129,6 +229,29 @@ def test_clipping_leaves_out_what_has_no_gradient_and_tells_of_what_is_no_number
     assert clip_gradients(parameters, 1.0).isnan()
 
 
+@settings(deadline=None)
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=8), st.floats(0.01, 10))
+def test_what_is_within_the_limit_stays_bit_for_bit(values: list[float], limit: float) -> None:
+    parameter = nn.Parameter(torch.zeros(len(values)))
+    parameter.grad = torch.tensor(values)
+    before = parameter.grad.clone()
+    norm = clip_gradients([parameter], limit)
+    if norm <= limit:
+        assert torch.equal(parameter.grad, before)
+    else:
+        assert torch.equal(parameter.grad, before * (limit / (norm + 1e-6)))
+
+
+def test_on_a_gpu_nothing_waits_for_the_norm() -> None:
+    """Stand-in tensors without values raise when the CPU asks for one."""
+    with FakeTensorMode():
+        parameter = nn.Parameter(torch.empty(4, 3, device="cuda"))
+        parameter.grad = torch.empty(4, 3, device="cuda")
+        assert clip_gradients([parameter], 1.0).device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):
+            parameter.grad.sum().item()
+
+
 def updated(named: list[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimizer, steps: range) -> list[Tensor]:
     for step in steps:
         gradients([p for _, p in named], step)
@@ -136,34 +259,57 @@ def updated(named: list[tuple[str, nn.Parameter]], optimizer: torch.optim.Optimi
     return [p.detach().clone() for _, p in named]
 
 
-def test_a_saved_state_goes_on_bit_for_bit() -> None:
-    named = trained_parameters(tiny("llama"))
-    optimizer = make_optimizer(named, OptimizerConfig())
+@pytest.mark.parametrize("config", EVERY)
+def test_a_saved_state_goes_on_bit_for_bit(config: OptimizerConfig) -> None:
+    models = [random_model(config_from_user({"family": "llama", **WIDE}), 0) for _ in range(2)]
+    named, other = (trained_parameters(model) for model in models)
+    optimizer = make_optimizer(models[0], config)
     weights = updated(named, optimizer, range(3))
-    tensors = optimizer_state(optimizer, named)
-    assert {name.rpartition(":")[2] for name in tensors} == {"step", "exp_avg", "exp_avg_sq"}
-    assert len(tensors) == 3 * len(named)
-    saved = {name: tensor.clone() for name, tensor in tensors.items()}
+    saved = {name: tensor.clone() for name, tensor in named_states(optimizer, named).items()}
     expected = updated(named, optimizer, range(3, 6))
 
-    other = trained_parameters(tiny("llama"))
     for (_, parameter), weight in zip(other, weights, strict=True):
         parameter.data.copy_(weight)
-    again = make_optimizer(other, OptimizerConfig())
+    again = make_optimizer(models[1], config)
     load_optimizer_state(again, other, saved, "here")
     found = updated(other, again, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    last, first = named_states(again, other), named_states(optimizer, named)
+    assert set(last) == set(first) and all(torch.equal(last[name], first[name]) for name in last)
 
 
 def test_the_state_before_the_first_update_is_what_the_framework_would_make() -> None:
-    named = trained_parameters(tiny("gpt2"))
-    optimizer = make_optimizer(named, OptimizerConfig())
-    state = optimizer_state(optimizer, named)
+    model = tiny("gpt2")
+    named = trained_parameters(model)
+    state = named_states(make_optimizer(model, OptimizerConfig()), named)
     assert state and all(not tensor.any() for tensor in state.values())
     bare = torch.optim.AdamW([parameter for _, parameter in named], lr=0.0, fused=True)
     updated(named, bare, range(1))
-    made = optimizer_state(bare, named)
+    made = named_states(bare, named)
     assert {key: (t.shape, t.dtype) for key, t in made.items()} == {key: (t.shape, t.dtype) for key, t in state.items()}
+
+
+def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
+    model = tiny("llama")
+    named = trained_parameters(model)
+    optimizer = make_optimizer(model, OptimizerConfig(kind="muon"))
+    start = [parameter.detach().clone() for _, parameter in named]
+    gradients([p for _, p in named[:2]], 2)
+    optimizer.step()
+    assert [torch.equal(p, before) for (_, p), before in zip(named, start, strict=True)] == [False] * 2 + [True] * (
+        len(named) - 2
+    )
+
+
+def test_bytes_are_counted_exactly() -> None:
+    """A matrix of 768 x 512 takes, in each: two float32 moments; one; two bytes and two scales for 256; one of each."""
+    model = nn.Module()
+    model.inner = Linear(512, 768, bias=False)
+    size, scales, step = 768 * 512, 768 * 2, 4
+    expected = {"adamw": (8 * size + step, 2 * size + 8 * scales + step), "muon": (4 * size, size + 4 * scales)}
+    for kind, (wide, narrow) in expected.items():
+        assert state_bytes(make_optimizer(model, OptimizerConfig(kind=kind))) == wide
+        assert state_bytes(make_optimizer(model, OptimizerConfig(kind=kind, states="eight_bit"))) == narrow
 
 
 def without(key: str) -> Any:
@@ -172,9 +318,19 @@ def without(key: str) -> Any:
 
 @pytest.mark.parametrize("kept", [without("final_norm.weight:step"), lambda name: "layers.0.attention.qkv" not in name])
 def test_a_missing_state_is_named(kept: Any) -> None:
-    named = trained_parameters(tiny("gpt2"))
-    optimizer = make_optimizer(named, OptimizerConfig())
-    updated(named, optimizer, range(1))
-    tensors = {name: tensor for name, tensor in optimizer_state(optimizer, named).items() if kept(name)}
+    model = tiny("gpt2")
+    named = trained_parameters(model)
+    optimizer = make_optimizer(model, OptimizerConfig())
+    tensors = {name: tensor for name, tensor in named_states(optimizer, named).items() if kept(name)}
     with pytest.raises(DamagedError, match=r"of '(final_norm\.weight|layers\.0\.attention\.qkv\.weight)' is missing"):
+        load_optimizer_state(optimizer, named, tensors, "runs/x/checkpoints/step-3")
+
+
+def test_a_state_of_another_shape_is_named() -> None:
+    model = tiny("gpt2")
+    named = trained_parameters(model)
+    optimizer = make_optimizer(model, OptimizerConfig())
+    tensors = named_states(optimizer, named)
+    tensors["final_norm.bias:exp_avg"] = torch.zeros(3)
+    with pytest.raises(DamagedError, match=r"of 'final_norm\.bias' does not fit it"):
         load_optimizer_state(optimizer, named, tensors, "runs/x/checkpoints/step-3")

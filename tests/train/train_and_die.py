@@ -27,8 +27,8 @@ def die() -> None:
 def die_after_step(number: int) -> None:
     step = Loop._step
 
-    def stepped(self: Loop) -> float:
-        loss = step(self)
+    def stepped(self: Loop, *arguments: Any) -> float:
+        loss = step(self, *arguments)
         if self.state.step == number:
             die()
         return loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from ..units import plural
 from .answer import Answer
 
 if TYPE_CHECKING:
+    from ..tokens.batch import Batch
     from ..tokens.loader import Loader
     from ..tokens.tokenizer import Tokenizer
     from ..train.config import TrainConfig
@@ -47,13 +49,15 @@ def show(
         raise UserError(f"there is no split '{split}'", where="--split", hint=hint)
     config = _config_of(source)
     if config is not None:
-        loader, tokenizer = _from_config(config, split)
+        make, tokenizer, shifted = _from_config(config, split)
     elif is_dataset(source):
         loader, tokenizer = _from_dataset(source, split, model, length, batch_tokens)
+        make, shifted = loader.batch, True
     else:
         loader, tokenizer = _from_files(source, model, kind, length, batch_tokens)
-    shown = loader.batch(batch)
-    documents = show_batch(shown, tokenizer)
+        make, shifted = loader.batch, True
+    shown = make(batch)
+    documents = show_batch(shown, tokenizer, shifted)
     if html is not None:
         write_batch_page(documents, html, f"{source}, {split}, batch {batch}")
     trained = sum(document.trained_tokens for document in documents)
@@ -75,8 +79,8 @@ def _config_of(source: Path) -> TrainConfig | None:
     return read_train_config(path)
 
 
-def _from_config(config: TrainConfig, split: str) -> tuple[Loader, Tokenizer]:
-    """The very loader that training uses."""
+def _from_config(config: TrainConfig, split: str) -> tuple[Callable[[int], Batch], Tokenizer, bool]:
+    """The very batches that training uses, and whether a target is the token after the one that it belongs to."""
     from ..progress import say
     from ..train.data import prepare_data
     from ..train.setup import set_up
@@ -87,7 +91,12 @@ def _from_config(config: TrainConfig, split: str) -> tuple[Loader, Tokenizer]:
     if loader is None:
         hint = "set data.validation in its config" if split == "validation" else "known: train, validation"
         raise UserError(f"this run has no {split} data", where="--split", hint=hint)
-    return loader, setup.tokenizer
+    objective, held_out = setup.objective, split == "validation"
+
+    def make(step: int) -> Batch:
+        return objective.batch(loader.batch(step), None if held_out else step)
+
+    return make, setup.tokenizer, objective.shifted
 
 
 def _from_dataset(

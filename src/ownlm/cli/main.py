@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..errors import OwnlmError, UserError, nearest
+from ..errors import Interrupted, LostWorker, OwnlmError, UserError, nearest
 from .answer import Answer, columns
 
 
@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "quickstart": Command("quickstart", "quickstart", "From nothing to a fine-tuned model that answers, with a report"),
     "models": Command("models", "models", "The base models that can be fetched, and those already here"),
     "pull": Command("models", "pull", "Fetch a base model"),
+    "plan": Command("plan", "plan", "What a training run will take: parameters, memory, speed, time and cost"),
     "train": Command("train", "train", "Train or fine-tune by a config; the same command again resumes"),
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, as_json, debug = split_global(sys.argv[1:] if arguments is None else arguments)
     try:
         try:
-            answer = _run(words, as_json)
+            answer = _run(words, as_json, debug)
         except BrokenPipeError:
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -94,8 +95,6 @@ def as_error(error: BaseException) -> OwnlmError:
     if isinstance(error, OwnlmError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        from ..errors import Interrupted
-
         return Interrupted("interrupted")
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         hint = "use a smaller micro_batch_tokens, a shorter data.length, or a smaller model"
@@ -109,7 +108,7 @@ def as_error(error: BaseException) -> OwnlmError:
     return problem
 
 
-def _run(words: Sequence[str], as_json: bool) -> Answer:
+def _run(words: Sequence[str], as_json: bool, debug: bool) -> Answer:
     if not words or words[0] in ("-h", "--help", "help"):
         return Answer({"commands": {name: command.help for name, command in COMMANDS.items()}}, output=help_text())
     if words[0] == "--version":
@@ -118,7 +117,7 @@ def _run(words: Sequence[str], as_json: bool) -> Answer:
         inside = {name: command.help for name, command in COMMANDS.items() if name.startswith(f"{words[0]} ")}
         return Answer({"commands": inside}, output=help_text(words[0]))
     name = find_command(words)
-    return _call(name, words[len(name.split()) :], as_json)
+    return _call(name, words[len(name.split()) :], as_json, debug)
 
 
 def find_command(words: Sequence[str]) -> str:
@@ -153,7 +152,7 @@ def help_text(group: str = "") -> str:
     return "\n".join(lines)
 
 
-def _call(name: str, arguments: Sequence[str], as_json: bool) -> Answer:
+def _call(name: str, arguments: Sequence[str], as_json: bool, debug: bool) -> Answer:
     """Lets typer parse the arguments and call the command's function; its return value comes back."""
     import typer
 
@@ -171,7 +170,9 @@ def _call(name: str, arguments: Sequence[str], as_json: bool) -> Answer:
     target = captured if wants_help else sys.stderr
     with contextlib.redirect_stdout(target) if as_json else contextlib.nullcontext():
         try:
-            result: Any = app(list(arguments), prog_name=f"ownlm {name}", standalone_mode=False)
+            # A command that starts others hands its own flags on.
+            flags = {"--json": as_json, "--debug": debug}
+            result: Any = app(list(arguments), prog_name=f"ownlm {name}", standalone_mode=False, obj=flags)
         except typer.Abort:
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -186,7 +187,14 @@ def _call(name: str, arguments: Sequence[str], as_json: bool) -> Answer:
     return Answer({"help": captured.getvalue()})
 
 
+def _speaks() -> bool:
+    """Whether this process is the one of several workers that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _print_answer(answer: Answer, as_json: bool) -> None:
+    if not _speaks():
+        return
     if as_json:
         print(json.dumps(plain(answer.data), allow_nan=False), flush=True)
         return
@@ -197,6 +205,11 @@ def _print_answer(answer: Answer, as_json: bool) -> None:
 
 
 def _print_error(error: OwnlmError, as_json: bool) -> None:
+    if not _speaks():
+        if isinstance(error, UserError | Interrupted | LostWorker):
+            # The first worker says the same, or the one that was lost said why.
+            return
+        as_json = False
     if as_json:
         print(json.dumps(error.as_json()), flush=True)
         return

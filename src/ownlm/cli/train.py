@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,19 @@ from .answer import Answer, columns
 
 
 def train(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="The run's settings, in YAML.", metavar="CONFIG.yaml")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Settings that differ, such as optimizer.lr=3e-4.", metavar="KEY=VALUE"),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", help="Processes that train together on this machine, a GPU each where it has any."),
+    ] = 1,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Try rising learning rates for a hundred steps, suggest one, and leave.")
+    ] = False,
     help_config: Annotated[bool, typer.Option("--help-config", help="Show every setting, and leave.")] = False,
 ) -> Answer:
     """Train or fine-tune by a config file; the same command again resumes where it stopped.
@@ -33,8 +42,30 @@ def train(
     from .. import api
     from ..config import parse_override
 
+    if find_lr:
+        return _found_rate(config, dict(parse_override(text) for text in overrides or []))
+    if workers != 1 and "WORLD_SIZE" not in os.environ:
+        from ..train.launch import run_workers
+
+        flags = [name for name, given in (context.obj or {}).items() if given]
+        # They print the answer, and the exit code is theirs.
+        raise SystemExit(run_workers(workers, ["train", str(config), *(overrides or []), *flags]))
     run = api.train(config, **dict(parse_override(text) for text in overrides or []))
     return Answer(run.summary, summary(run.summary))
+
+
+def _found_rate(config: Path, overrides: dict) -> Answer:
+    """The suggested rate, and the curve that it rests on."""
+    from ..progress import say
+    from ..train.config import read_train_config
+    from ..train.find import find_learning_rate
+
+    trial = find_learning_rate(read_train_config(config, overrides), say)
+    data = {"lr": trial.suggested, "why": trial.why, "rates": trial.rates, "losses": trial.losses}
+    # Ten of the steps show the curve.
+    shown = range(0, len(trial.rates), max(1, len(trial.rates) // 10))
+    rows = [[f"{trial.rates[i]:.1e}", f"loss {trial.losses[i]:.3f}"] for i in shown]
+    return Answer(data, columns(rows, indent="") + f"\n\noptimizer.lr={trial.suggested:.2g}: {trial.why}")
 
 
 def summary(result: dict) -> str:

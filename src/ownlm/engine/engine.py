@@ -75,7 +75,7 @@ class Engine:
 
     Raises:
         ConfigError: a limit that is too small.
-        ModelError: the tokenizer has tokens the model does not know.
+        ModelError: the model has no language-model head, or the tokenizer has tokens that it does not know.
     """
 
     def __init__(
@@ -88,6 +88,12 @@ class Engine:
         prefill_tokens: int = 256,
     ) -> None:
         config = model.config
+        if config.head != "lm":
+            raise ModelError(
+                f"this model writes no text: it is a {config.family} model with the head '{config.head}'",
+                where=None if model.source is None else str(model.source),
+                hint="a model that generates has a language-model head, such as gpt2 or llama",
+            )
         if cache_tokens is None:
             cache_tokens = max(room_for(config.max_positions), max_sequences * 2048)
         limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]

@@ -50,7 +50,10 @@ class Runner:
 
     def logits_of(self, hidden: Tensor) -> Tensor:
         """hidden: [tokens, width] -> float32 logits: [tokens, vocab]."""
-        return self._model.logits_of(hidden) if self._head is None else self._head(hidden).float()
+        if self._head is None:
+            return self._model.logits_of(hidden)
+        logits, cap = self._head(hidden).float(), self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 class PackedLinear(nn.Module):

@@ -25,9 +25,8 @@ from ..errors import DamagedError, ModelError
 from ..files import CHECKSUMS, new_folder, read_json, sha256_file, write_json
 from .config import ModelConfig
 from .embedding import rotary_frequencies
-from .families import config_from_hf, family_of
-from .families.heads import head_to_hf
-from .naming import HEAD, check_tensors, joined, new_weights, spelled, state_from_hf, state_to_hf, weight_map
+from .families import config_from_hf, config_to_hf
+from .naming import check_tensors, joined, new_weights, spelled, state_from_hf, state_to_hf, weight_map
 from .transformer import Transformer
 
 if TYPE_CHECKING:
@@ -255,10 +254,12 @@ class _Stored:
 
         Some folders say that it is and hold another one; the public loader goes by the weights, and so do we.
         """
-        embedding = spelled(weight_map(config)["embedding.token.weight"].parts[0], self.place)
-        if config.head != "lm" or HEAD not in self.place or self.shapes.get(embedding) != self.shapes[HEAD]:
+        weights = weight_map(config.model_copy(update={"tied_head": False}))
+        embedding = spelled(weights["embedding.token.weight"].parts[0], self.place)
+        head = weights["head.weight"].parts[0] if "head.weight" in weights else ""
+        if head not in self.place or self.shapes.get(embedding) != self.shapes[head]:
             return True
-        return torch.equal(self.read(HEAD), self.read(embedding))
+        return torch.equal(self.read(head), self.read(embedding))
 
 
 @contextlib.contextmanager
@@ -378,18 +379,14 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _config_json(config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    family = family_of(config.family)
     name = str(dtype).removeprefix("torch.")
     # Transformers 5 reads "dtype", 4 reads "torch_dtype".
-    architecture = family.architectures[config.head]
-    if config.next_sentence:
-        architecture = f"{family.classes}ForPreTraining"
-    values = {"architectures": [architecture], **family.module.to_hf(config), **head_to_hf(config)}
-    values |= {"dtype": name, "torch_dtype": name}
+    values = config_to_hf(config) | {"dtype": name, "torch_dtype": name}
     if tokenizer is not None:
         values["bos_token_id"] = tokenizer.bos_id
         values["eos_token_id"] = tokenizer.eos_id
-        values["pad_token_id"] = tokenizer.pad_id
+        # Of a family that counts positions from it, it is a part of the shape.
+        values.setdefault("pad_token_id", tokenizer.pad_id)
     return values
 
 

@@ -118,6 +118,8 @@ class ModelConfig(Config):
     """Whether a masked-language head also tells if a pair's second half follows its first (BERT)."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
+    residual_initializer_range: float | None = None
+    """Of the two projections of a layer back into the stream; none is initializer_range / sqrt(2 x layers)."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelConfig:

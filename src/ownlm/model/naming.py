@@ -16,8 +16,6 @@ from .config import ModelConfig
 from .families import Weight, family_of
 from .transformer import Transformer
 
-HEAD = "lm_head.weight"
-
 # Buffers that old checkpoints carry: causal masks, rotary frequencies, rows of numbers. They follow from the config.
 _BUFFERS = re.compile(
     r"(^|\.)(attn\.(bias|masked_bias)|rotary_emb\.inv_freq|attention\.(bias|masked_bias)|embeddings\.position_ids)$"
@@ -25,13 +23,15 @@ _BUFFERS = re.compile(
 
 
 def state_to_hf(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our weights under the names and in the layout of the family's checkpoint; views, not copies."""
+    """Our weights under the names and in the layout of the family's checkpoint; views where that is possible."""
     result = {}
     for name, weight in weight_map(config).items():
         tensor = state[name].detach()
         parts = tensor.split(part_sizes(name, weight, config)) if len(weight.parts) > 1 else (tensor,)
         for part, values in zip(weight.parts, parts, strict=True):
-            result[part] = values.t() if weight.transposed else values
+            result[part] = weight.stored(values)
+        # A file of tensors holds none that share their memory.
+        result |= {name: result[weight.parts[0]].clone() for name in weight.also}
     return result
 
 
@@ -66,13 +66,23 @@ def joined(weight: Weight, read: Callable[[str], Tensor]) -> Tensor:
     parts = [read(part) for part in weight.parts]
     if len(parts) > 1:
         return torch.cat(parts)
-    return (parts[0].t() if weight.transposed else parts[0]).clone(memory_format=torch.contiguous_format)
+    return weight.ours(parts[0]).clone(memory_format=torch.contiguous_format)
 
 
 def spelled(name: str, stored: Container[str]) -> str:
-    """How a checkpoint spells a name: one saved from the bare stack lacks the prefix ("transformer.", "model.")."""
+    """How a checkpoint spells a name.
+
+    One saved from the bare stack lacks the prefix ("bert.", "model."), the public question-answering classes of some
+    families have another, and one converted from the first BERT calls a norm's weight gamma and its bias beta.
+    """
     bare = name.partition(".")[2]
-    return bare if name not in stored and bare in stored else name
+    choices = [name, bare, f"model.{bare}", f"transformer.{bare}"]
+    choices += [re.sub(r"LayerNorm\.(weight|bias)$", _old_norm, choice) for choice in choices]
+    return next((choice for choice in choices if choice in stored), name)
+
+
+def _old_norm(match: re.Match[str]) -> str:
+    return "LayerNorm.gamma" if match[1] == "weight" else "LayerNorm.beta"
 
 
 def check_tensors(
@@ -128,13 +138,14 @@ def new_weights(
 
 def _heads(config: ModelConfig, stored: Container[str]) -> set[str]:
     """The tensors of every head that a checkpoint of the family may hold; the model's own may be another."""
-    names = set()
-    for head in family_of(config.family).architectures:
-        pair = {"next_sentence": head == "masked", "labels": ("",)}
+    family = family_of(config.family)
+    names = set(family.unused)
+    for head in family.architectures:
+        pair = {"next_sentence": head == "masked" and family.next_sentence, "labels": ("",)}
         kind = config.model_copy(update={"head": head, "tied_head": False, **pair})
-        parts = [part for name, weight in weight_map(kind).items() if name.startswith("head.") for part in weight.parts]
-        names |= {spelled(part, stored) for part in parts}
-    return names
+        for name, weight in weight_map(kind).items():
+            names |= {*weight.parts, *weight.also} if name.startswith("head.") else set()
+    return {spelled(name, stored) for name in names}
 
 
 def _expected(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .kernels import calls
 
 # On a CPU the matrix library compiles, and keeps, a kernel of some 10 MB for every shape it meets. Lengths and row counts
 # are therefore rounded up to a few sizes; without that, a run over texts of all lengths grows by gigabytes.
@@ -59,6 +62,8 @@ class _ByDocument:
             window = None
         if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and softcap is None:
             return self._variable_length(q, k, v, window, scale)
+        if calls.usable(q, k, v):
+            return _KernelAttention.apply(q, k, v, self._kernel(window, softcap, scale or q.shape[-1] ** -0.5))
         left_over = len(q) - self.query_starts[-1]
         if len(self.groups) == 1 and not left_over and not len(k) - self.key_starts[-1]:
             ((queries, keys),) = self.groups
@@ -83,6 +88,9 @@ class _ByDocument:
         if left_over:
             results.append(q.new_zeros(left_over, *q.shape[1:]))
         return torch.cat(results)
+
+    def _kernel(self, window: int | None, softcap: float | None, scale: float) -> calls.Attention:
+        return calls.Attention(self.query_starts, self.key_starts, scale, softcap, self.causal, window)
 
     def _allowed(
         self, members: Sequence[int], queries: int, keys: int, window: int | None, device: torch.device
@@ -126,6 +134,21 @@ class _ByDocument:
         out = varlen_attn(q, k, v, *starts, *longest, window_size=size, scale=scale)
         out = out[0] if isinstance(out, tuple) else out
         return F.pad(out, (0, 0, 0, 0, 0, left_over)) if left_over else out
+
+
+class _KernelAttention(torch.autograd.Function):
+    """Attention where kernels run (see kernels/); scores are made again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, kernel: calls.Attention) -> Tensor:
+        out, log_sums = kernel.forward(q, k, v)
+        ctx.save_for_backward(q, k, v, out, log_sums)
+        ctx.kernel = kernel
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *ctx.kernel.backward(*ctx.saved_tensors, grad), None
 
 
 class Packed(_ByDocument):

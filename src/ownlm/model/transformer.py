@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, AttentionContext
 from .config import ModelConfig
@@ -79,6 +80,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
+        # How many blocks, from the first, are computed again in the backward pass to save memory.
+        self.recomputed = 0
         # Where it was loaded from, so that its tokenizer can be found.
         self.source: Path | None = None
         self.embedding = Embedding(config)
@@ -114,8 +117,11 @@ class Transformer(nn.Module):
         """tokens, positions, segments: [tokens] -> the stream after the last block and norm: [tokens, width]."""
         x = self.embedding(tokens, positions, self.compute_dtype, segments)
         everywhere, windowed = self._rotary(positions)
-        for block, local in zip(self.layers, self._local, strict=True):
-            x = block(x, windowed if local else everywhere, context)
+        again = self.recomputed if self.training and torch.is_grad_enabled() else 0
+        for layer, (block, local) in enumerate(zip(self.layers, self._local, strict=True)):
+            arguments = x, windowed if local else everywhere, context
+            # Only the block's input is kept then, and the block runs once more in the backward pass (Chen et al. 2016).
+            x = checkpoint(block, *arguments, use_reentrant=False) if layer < again else block(*arguments)
         return x if self.final_norm is None else self.final_norm(x)
 
     def _rotary(self, positions: Tensor) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
@@ -235,7 +241,8 @@ class Transformer(nn.Module):
         | weight | drawn from |
         |---|---|
         | matrices and embeddings | normal(0, initializer_range) |
-        | the two projections back into the stream | the same over sqrt(2 x layers) (Radford et al. 2019) |
+        | the two projections back into the stream | the same over sqrt(2 x layers) (Radford et al. 2019), or |
+        | | normal(0, residual_initializer_range) where the family has its own |
         | biases; norms | 0; 1 (0 where a norm multiplies by 1 + its weight) |
         """
         self.initialize_some(seed, [name for name, _ in self.named_parameters()])
@@ -253,7 +260,8 @@ class Transformer(nn.Module):
             else:
                 scale = self.config.initializer_range
                 if name.endswith(("attention.output.weight", "feedforward.down.weight")):
-                    scale /= math.sqrt(2 * self.config.layers)
+                    own = self.config.residual_initializer_range
+                    scale = scale / math.sqrt(2 * self.config.layers) if own is None else own
                 values = torch.randn(parameter.shape, generator=generator) * scale
             with torch.no_grad():
                 parameter.copy_(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -44,16 +44,23 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
+        return self._mapped(lambda x: x.to(device, non_blocking=True))
 
-        def moved(x: Tensor) -> Tensor:
-            return x.to(device, non_blocking=True)
+    def pinned(self) -> Batch:
+        """The same batch in page-locked memory, from where a GPU takes it while the CPU goes on."""
+        return self._mapped(Tensor.pin_memory)
 
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         return replace(
             self,
-            tokens=moved(self.tokens),
-            positions=moved(self.positions),
-            targets=moved(self.targets),
-            weights=moved(self.weights),
-            segments=None if self.segments is None else moved(self.segments),
-            columns={name: moved(values) for name, values in self.columns.items()},
+            tokens=change(self.tokens),
+            positions=change(self.positions),
+            targets=change(self.targets),
+            weights=change(self.weights),
+            segments=None if self.segments is None else change(self.segments),
+            columns={name: change(values) for name, values in self.columns.items()},
         )
+
+    def untrained(self) -> Batch:
+        """The same documents with no target to learn; it counts nowhere."""
+        return replace(self, weights=torch.zeros_like(self.weights), documents=())

@@ -166,10 +166,23 @@ class Loader:
     def micro_batches(self, step: int, micro_batch_tokens: int, worker: int = 0, workers: int = 1) -> list[Batch]:
         """A worker's share of a step in batches of at most ``micro_batch_tokens``; a longer piece stands alone."""
         share = self._deal(step, worker, workers)
-        alone = [index for index in share if self._lengths[index] > micro_batch_tokens]
+        return [self._batch(pieces) for pieces in self._bins(share, micro_batch_tokens)]
+
+    def _bins(self, share: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+        """The pieces of each micro-batch."""
+        alone = [[index] for index in share if self._lengths[index] > micro_batch_tokens]
         fitting = [index for index in share if self._lengths[index] <= micro_batch_tokens]
         bins = best_fit(self._lengths[fitting], micro_batch_tokens)
-        return [self._batch([index]) for index in alone] + [self._batch([fitting[i] for i in items]) for items in bins]
+        return alone + [[fitting[i] for i in items] for items in bins]
+
+    def idle_batch(self, step: int) -> Batch:
+        """The step's shortest piece with nothing of it trained, for a worker who waits for the others."""
+        return self._batch([self._sorted(step)[-1]]).untrained()
+
+    def rounds(self, step: int, micro_batch_tokens: int, workers: int) -> int:
+        """The most micro-batches that any worker has in a step; known to all of them without asking."""
+        shares = (self._deal(step, worker, workers) for worker in range(workers))
+        return max(len(self._bins(share, micro_batch_tokens)) for share in shares)
 
     def _epoch(self, epoch: int) -> EpochPlan:
         if self._plan is None or self._plan[0] != epoch:

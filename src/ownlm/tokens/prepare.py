@@ -219,7 +219,7 @@ class Preparation:
                 counts.append(1)
                 continue
             counts.append(0)
-            for block in _blocks(text):
+            for block in text_blocks(text):
                 blocks.append(block)
                 counts[-1] += 1
                 size += len(block)
@@ -234,7 +234,7 @@ class Preparation:
     def _long_text(self, text: str) -> Rows:
         """The row of a text too large to be encoded at once, by a tokenizer whose pieces need their neighbours."""
         parts: list[NDArray[np.uint32]] = []
-        blocks = _blocks(text)
+        blocks = text_blocks(text)
         while group := list(itertools.islice(blocks, BATCH // BLOCK)):
             before = int(parts[-1][-1]) if parts else None
             parts += [np.array(ids, np.uint32) for ids in self.tokenizer.encode_pieces(group, before)]
@@ -274,7 +274,7 @@ class Preparation:
         count["tokens"] += tokens
 
 
-def _blocks(text: str) -> Iterator[str]:
+def text_blocks(text: str) -> Iterator[str]:
     """A long text in blocks of some size, cut where a new line begins with a visible character.
 
     Tokenizers split a text there themselves, so the ids stay the same; encoding one huge text at once would take a

@@ -49,14 +49,21 @@ class ShownDocument:
         return counts | {"text": self.text, "trained": [token.trained for token in self.tokens]}
 
 
-def show_batch(batch: Batch, tokenizer: Tokenizer) -> list[ShownDocument]:
-    """The documents of a batch, read back from the numbers that the model gets."""
+def show_batch(batch: Batch, tokenizer: Tokenizer, shifted: bool = True) -> list[ShownDocument]:
+    """The documents of a batch, read back from the numbers that the model gets.
+
+    Args:
+        batch: as the model gets it.
+        tokenizer: whose tokens.
+        shifted: whether a target is the token after the one that it belongs to, and not that one itself.
+    """
     ids, positions, weights = batch.tokens.tolist(), batch.positions.tolist(), batch.weights.tolist()
     targets, starts = batch.targets.tolist(), batch.document_starts
     shown = []
     for place, (start, end) in enumerate(itertools.pairwise(starts)):
         # Weight i belongs to the target of token i, which is token i + 1; nothing asks for a document's first token.
-        trained = [False, *(weight != 0 for weight in weights[start:end])]
+        asked = [weight != 0 for weight in weights[start:end]]
+        trained = [False, *asked] if shifted else [*asked, False]
         texts = token_texts([*ids[start:end], targets[end - 1]], tokenizer)
         places = [*positions[start:end], positions[end - 1] + 1]
         rows = zip(texts, [*ids[start:end], targets[end - 1]], places, trained, strict=True)

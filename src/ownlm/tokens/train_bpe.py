@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ..errors import UserError, nearest
+from .count_words import count_bert_words, count_characters, count_marked_words
 from .template import CHATML
 from .tokenizer import Tokenizer
+from .unigram import train_unigram
+from .wordpiece import INSIDE, train_wordpiece
 
 Kind = Literal["bpe", "wordpiece", "unigram"]
 
@@ -51,18 +54,19 @@ def train_tokenizer(
     Raises:
         UserError: the vocabulary is too small, or there is no text, or more than 2 GiB of it.
     """
-    makers = _makers()
-    if kind not in makers:
-        raise UserError(f"there is no tokenizer of kind '{kind}'", where="kind", hint=nearest(kind, makers))
-    backend, trainer, smallest = makers[kind](vocab_size, list(dict.fromkeys(specials)))
-    if vocab_size < smallest:
+    recipes = _recipes()
+    if kind not in recipes:
+        raise UserError(f"there is no tokenizer of kind '{kind}'", where="kind", hint=nearest(kind, recipes))
+    recipe = recipes[kind](list(dict.fromkeys(specials)))
+    if vocab_size < recipe.smallest:
         raise UserError(
             f"a vocabulary of {vocab_size:,} is too small",
             where="vocab_size",
-            hint=f"a {kind} tokenizer with these special tokens needs at least {smallest}",
+            hint=f"a {kind} tokenizer with these special tokens needs at least {recipe.smallest}",
         )
     counted = _Counted(texts)
-    backend.train_from_iterator(counted, trainer)
+    backend = recipe.backend
+    recipe.train(counted, vocab_size)
     if not counted.bytes:
         raise UserError("there is no text to train a tokenizer on")
     names = {"bos_token": specials[0], "eos_token": specials[0], "pad_token": specials[0]} if specials else {}
@@ -79,7 +83,7 @@ def train_tokenizer(
 
 def least_vocab_size(kind: Kind, specials: Sequence[str] = DEFAULT_SPECIALS) -> int:
     """The smallest vocabulary that a tokenizer of this kind can have."""
-    return _makers()[kind](2**16, list(dict.fromkeys(specials)))[2]
+    return _recipes()[kind](list(dict.fromkeys(specials))).smallest
 
 
 def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
@@ -130,46 +134,79 @@ def _without_long_words(text: str) -> Iterator[str]:
         yield text[begin:]
 
 
-Maker = Callable[[int, list[str]], tuple[tokenizers.Tokenizer, trainers.Trainer, int]]
+class _Recipe(NamedTuple):
+    """How a kind of tokenizer is made.
+
+    Attributes:
+        backend: all but its vocabulary.
+        smallest: the smallest vocabulary that there can be.
+        train: gives it one of at most so many ids, from texts.
+    """
+
+    backend: tokenizers.Tokenizer
+    smallest: int
+    train: Callable[[Iterable[str], int], None]
 
 
-def _makers() -> dict[str, Maker]:
+def _recipes() -> dict[str, Callable[[list[str]], _Recipe]]:
     return {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}
 
 
-def _bpe(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+def _bpe(specials: list[str]) -> _Recipe:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    # In order, since the numbers of two pieces decide which of two equally frequent merges comes first.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
-    )
-    return backend, trainer, len(alphabet) + len(specials)
+
+    def train(texts: Iterable[str], vocab_size: int) -> None:
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+        )
+        backend.train_from_iterator(texts, trainer)
+
+    return _Recipe(backend, len(alphabet) + len(specials), train)
 
 
-def _wordpiece(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+def _wordpiece(specials: list[str]) -> _Recipe:
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix="##")
+    backend.decoder = decoders.WordPiece(prefix=INSIDE)
     every = [*WORDPIECE_SPECIALS, *(token for token in specials if token not in WORDPIECE_SPECIALS)]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=every, show_progress=False)
-    return backend, trainer, len(every) + 1
+
+    def train(texts: Iterable[str], vocab_size: int) -> None:
+        counts = count_bert_words(texts, backend)
+        backend.model = models.WordPiece(vocab=train_wordpiece(counts, vocab_size, every), unk_token="[UNK]")
+        backend.add_special_tokens(every)
+
+    return _Recipe(backend, len(every) + 1, train)
 
 
-def _unigram(vocab_size: int, specials: list[str]) -> tuple[tokenizers.Tokenizer, trainers.Trainer, int]:
+def _unigram(specials: list[str]) -> _Recipe:
     backend = tokenizers.Tokenizer(models.Unigram())
     # Nothing is normalised away, and a line's end is a token of its own: what is written can be read back.
     line_ends = pre_tokenizers.Split("\n", "isolated")
     backend.pre_tokenizer = pre_tokenizers.Sequence([line_ends, pre_tokenizers.Metaspace(prepend_scheme="first")])
     backend.decoder = decoders.Metaspace(prepend_scheme="first")
     every = [UNKNOWN, *(token for token in specials if token != UNKNOWN)]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=every, unk_token=UNKNOWN, show_progress=False
-    )
-    return backend, trainer, len(every) + 1
+
+    def train(texts: Iterable[str], vocab_size: int) -> None:
+        counts = count_marked_words(texts, LONGEST_WORD)
+        characters = len(count_characters(counts))
+        if vocab_size < characters + len(every):
+            raise UserError(
+                f"a vocabulary of {vocab_size:,} is too small for the {characters:,} different characters of this text",
+                where="vocab_size",
+                hint=f"it needs at least {characters + len(every):,}; bpe can write every text with {256 + len(every)}",
+            )
+        pieces = train_unigram(counts, vocab_size - len(every)) if counts else []
+        rows = [(token, 0.0) for token in every] + [row for row in pieces if row[0] not in every]
+        backend.model = models.Unigram(rows, every.index(UNKNOWN), False)
+        backend.add_special_tokens(every)
+
+    return _Recipe(backend, len(every) + 1, train)
 
 
 def _bert_frame(backend: tokenizers.Tokenizer) -> processors.TemplateProcessing:

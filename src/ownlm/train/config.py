@@ -66,31 +66,71 @@ class DataConfig(Config):
 class OptimizerConfig(Config):
     """How gradients become updates."""
 
-    kind: Literal["adamw"] = "adamw"
-    """AdamW (Loshchilov and Hutter 2019), fused."""
+    kind: Literal["adamw", "muon"] = "adamw"
+    """adamw: AdamW (Loshchilov and Hutter 2019), fused. muon: Muon (Jordan 2024) for the hidden matrices at the same lr
+    and weight_decay (Liu et al. 2025), AdamW for all else."""
     lr: float = Field(default=3e-4, gt=0, allow_inf_nan=False)
     """The highest learning rate."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled decay of matrices; biases, norms and adapters have none."""
+    weight_decay: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    """Decoupled decay of matrices and embeddings; biases, norms and adapters have none."""
+    decay_embeddings: bool = True
+    """Whether embeddings decay as matrices do."""
     betas: tuple[Share, Share] = (0.9, 0.95)
-    """Decay of the first and second moments."""
-    eps: float = Field(default=1e-8, gt=0)
+    """AdamW's decay of the first and second moments."""
+    eps: float = Field(default=1e-8, gt=0, allow_inf_nan=False)
     """Added to the root of the second moment."""
+    momentum: Share = 0.95
+    """Muon's decay of the momentum."""
+    newton_schulz: Literal["bf16", "fp32"] = "bf16"
+    """What Muon makes a matrix orthogonal in."""
+    states: Literal["float32", "eight_bit"] = "float32"
+    """What the moments of matrices are kept in: float32 takes 8 bytes a parameter (Muon 4), eight_bit 2 (Muon 1)."""
+    eight_bit_embeddings: bool = False
+    """With eight_bit, the embeddings' moments too: they are kept in float32 otherwise (Dettmers et al. 2022)."""
     clip: float | None = Field(default=1.0, gt=0)
     """The largest norm of the whole gradient; none is no limit."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> OptimizerConfig:
+        if self.kind != "muon" and (self.momentum, self.newton_schulz) != (0.95, "bf16"):
+            raise ValueError("momentum and newton_schulz are Muon's: give kind: muon, or betas for AdamW")
+        if self.eight_bit_embeddings and self.states != "eight_bit":
+            raise ValueError("eight_bit_embeddings needs states: eight_bit")
+        return self
 
 
 class ScheduleConfig(Config):
     """How the learning rate moves."""
 
-    kind: Literal["cosine", "wsd", "constant"] = "cosine"
-    """cosine: down along half a wave. wsd: warm up, stay, then decay (Hu et al. 2024). constant: stay."""
-    warmup: float = Field(default=0.03, ge=0)
+    kind: Literal["cosine", "linear", "wsd", "inverse_sqrt", "constant"] = "cosine"
+    """cosine: down along half a wave. linear: down along a line. wsd: warm up, stay, then decay (Hu et al. 2024).
+    inverse_sqrt: down with the root of the step (Vaswani et al. 2017). constant: stay."""
+    warmup: float = Field(default=0.03, ge=0, allow_inf_nan=False)
     """Steps of linear rise from 0; below 1, a share of all steps."""
     decay: float = Field(default=0.2, ge=0, le=1)
     """wsd: the share of all steps spent in the last decay."""
+    shape: Literal["linear", "cosine", "sqrt"] = "linear"
+    """wsd: how the last decay falls; sqrt is 1 - sqrt(progress) (Hägele et al. 2024)."""
     floor: float = Field(default=0.1, ge=0, le=1)
-    """Where the decay ends, as a share of the highest rate."""
+    """Where the decay ends, as a share of the highest rate; inverse_sqrt stays there once it is reached."""
+    rewarm: float = Field(default=0.03, ge=0, allow_inf_nan=False)
+    """Steps of linear change from the old rate to the new when a run that had begun to decay goes on to more steps (or
+    fewer); below 1, a share of the steps to come."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> ScheduleConfig:
+        if self.shape != "linear" and self.kind != "wsd":
+            raise ValueError(f"shape is wsd's, and {self.kind} has its own")
+        return self
+
+
+class EmaConfig(Config):
+    """A running average of the trained weights, used for validation and for the result."""
+
+    decay: float = Field(default=0.999, gt=0, lt=1)
+    """The share of the average that an update keeps."""
+    warmup: bool = True
+    """Keep less at first, (1 + step) / (10 + step), so that the initial weights are soon forgotten."""
 
 
 class ValidateConfig(Config):
@@ -111,6 +151,23 @@ class CheckpointConfig(Config):
     """Steps between checkpoints; none is ten times in the run."""
     keep: int = Field(default=2, ge=1)
     """How many to keep; the best by validation is kept besides."""
+    background: bool | Literal["auto"] = "auto"
+    """Copy the run's state and write it while training goes on; auto does so on CUDA. Several workers write at once."""
+
+
+class DistributedConfig(Config):
+    """How several workers share a run."""
+
+    shard: int | Literal["auto"] = "auto"
+    """Over how many workers the weights are spread, each group of that many holding all of them once (FSDP2); 1 is
+    every worker holding them all, auto is one group of all workers."""
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _some_workers(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError("a whole number of at least 1, or auto, is needed")
+        return value
 
 
 class TrainConfig(Config):
@@ -144,6 +201,11 @@ class TrainConfig(Config):
     """How gradients become updates."""
     schedule: ScheduleConfig = ScheduleConfig()
     """How the learning rate moves."""
+    ema: EmaConfig | None = None
+    """Average the weights as they are trained; none is not to."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What happens at a step whose loss or gradient is no finite number: the run stops, or goes on without the update.
+    Either way its batch is saved to be looked at, in the run's folder non-finite."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on what each block adds to the stream."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -156,6 +218,8 @@ class TrainConfig(Config):
     """When the held-out loss is measured."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When the run is saved."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How several workers share the run."""
     track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
     """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
 
@@ -189,7 +253,18 @@ class TrainConfig(Config):
 
 
 # What may differ between the command that began a run and the one that resumes it: none of it changes the past.
-MAY_CHANGE = ("steps", "epochs", "checkpoint", "validate", "track", "device", "micro_batch_tokens", "compile")
+MAY_CHANGE = (
+    "steps",
+    "epochs",
+    "checkpoint",
+    "validate",
+    "track",
+    "device",
+    "micro_batch_tokens",
+    "compile",
+    "distributed",
+    "non_finite",
+)
 
 
 def read_train_config(source: str | Path | dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:

@@ -70,7 +70,7 @@ class TrainingData:
                 planned[index] += trained + masked
         counts: dict[str, SourceCount] = {}
         for source, unseen in zip(self.sources, planned, strict=True):
-            dropped = source.prepared.dropped
+            dropped = {reason: dict(part) for reason, part in source.prepared.dropped.items()}
             documents = source.prepared.documents + sum(part["documents"] for part in dropped.values())
             tokens = unseen + sum(part["tokens"] for part in dropped.values())
             counts[source.name] = SourceCount(documents, tokens, dropped=dropped, unseen=unseen)
@@ -81,18 +81,30 @@ class TrainingData:
         plan, before = self.ledger(steps), Ledger.from_json(saved)
         for name, count in before.sources.items():
             plan.add(name, count.trained, count.masked)
+            for reason, part in count.dropped.items():
+                if reason not in plan.sources[name].dropped:
+                    # Dropped while training, and not while the data was prepared.
+                    plan.drop(name, part["tokens"], reason)
         return plan
 
-    def count(self, ledger: Ledger, pieces: Sequence[int], trained: Sequence[int]) -> None:
-        """Moves tokens from unseen to trained and masked.
+    def counts(self, pieces: Sequence[int], trained: Sequence[int]) -> list[tuple[int, int]]:
+        """Of what was read, how many tokens of each source were trained and how many were context only.
 
         Args:
             pieces: the piece of each document that was read.
             trained: how many tokens of each had a share in the loss.
         """
-        counts = self.loader.counts(np.asarray(pieces, np.int64), np.asarray(trained, np.int64))
+        return self.loader.counts(np.asarray(pieces, np.int64), np.asarray(trained, np.int64))
+
+    def enter(self, ledger: Ledger, counts: Sequence[tuple[int, int]]) -> None:
+        """Moves such tokens from unseen to trained and masked."""
         for source, (learned, masked) in zip(self.sources, counts, strict=True):
             ledger.add(source.name, learned, masked)
+
+    def leave_out(self, ledger: Ledger, counts: Sequence[tuple[int, int]], reason: str) -> None:
+        """Moves such tokens from unseen to dropped."""
+        for source, (learned, masked) in zip(self.sources, counts, strict=True):
+            ledger.drop(source.name, learned + masked, reason)
 
 
 def prepare_data(config: TrainConfig, setup: Setup, say: Callable[[str], None]) -> TrainingData:

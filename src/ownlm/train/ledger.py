@@ -57,6 +57,13 @@ class Ledger:
         count.masked += masked
         count.unseen -= trained + masked
 
+    def drop(self, source: str, tokens: int, reason: str) -> None:
+        """These tokens of a source were read and not trained on; their documents count where they are read again."""
+        count = self.sources[source]
+        part = count.dropped.setdefault(reason, {"documents": 0, "tokens": 0})
+        part["tokens"] += tokens
+        count.unseen -= tokens
+
     def check(self) -> None:
         """Every token is accounted for; a failure is our own mistake."""
         for name, count in self.sources.items():

@@ -7,11 +7,13 @@ what makes a resumed run the same run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,22 @@ from ..progress import Progress
 from ..tokens.batch import Batch
 from ..tokens.loader import Loader
 from . import checkpoint
+from .background import BackgroundWriter
 from .checkpoint import Saved, TrainingState
 from .config import TrainConfig
 from .data import TrainingData
+from .gradient import Gradients
+from .inspection import save_step
 from .ledger import Ledger
 from .objectives import Objective
 from .optimizer import clip_gradients, set_rate
-from .schedule import rate
+from .schedule import Plan, planned_rate, stable_until
 from .signals import Signals
+from .workers import ALONE, Workers
 
+# Skipped steps in a row after which a run that skips them stops: it is not a bad batch then.
+MOST_SKIPPED = 10
+NOT_FINITE = "the step's loss was not a finite number"
 LOWER_RATE = "set another out, with a lower optimizer.lr or a longer schedule.warmup"
 
 
@@ -50,6 +59,7 @@ class Loop:
         steps: updates in the whole run.
         micro_batch_tokens: tokens in memory at once.
         say: tells the user something.
+        workers: who trains together.
     """
 
     def __init__(
@@ -64,17 +74,29 @@ class Loop:
         steps: int,
         micro_batch_tokens: int,
         say: Callable[[str], None],
+        workers: Workers = ALONE,
     ) -> None:
         self.config, self.objective, self.run, self.saved, self.data = config, objective, run, saved, data
         self.loader, self.validation, self.ledger, self.state = data.loader, data.validation, ledger, state
-        self.steps, self.micro_batch_tokens, self.say = steps, micro_batch_tokens, say
+        self.steps, self.say = steps, say
+        self.workers = workers
+        self.plan = Plan(**state.plan)
+        # Of a run that decays at its end, the checkpoint before that is kept: from there it can go on for longer.
+        wsd = config.schedule.kind == "wsd"
+        self._stable = stable_until(config.schedule, self.plan) if wsd else 0
         self.model: Transformer = saved.model
         self.device = saved.model.device
+        parameters = [parameter for _, parameter in saved.named]
+        self.gradients = Gradients(
+            objective, saved.model, parameters, data.loader, workers, micro_batch_tokens, steps, say
+        )
         tenth = max(1, -(-steps // 10))
         self.validate_every = config.validate_.every or tenth
         self.checkpoint_every = config.checkpoint.every or tenth
         self.metrics = run / "metrics.jsonl"
-        self._tracker = _tensorboard(config, run)
+        self._tracker = _tensorboard(config, run) if workers.first else None
+        self._asked_to_stop: str | None = None
+        self._writer = BackgroundWriter() if self._writes_in_background() else None
 
     def train(self) -> None:
         """Runs to the last step, to early stopping, or to a signal.
@@ -83,82 +105,129 @@ class Loop:
             Interrupted: a signal came; the run is saved and resumes with the same command.
             OwnlmError: the loss is no number any more.
         """
-        checkpoint.metrics_tail(self.metrics, self.state.metrics_bytes)
+        try:
+            self._train()
+            if self._writer is not None:
+                self._writer.wait()
+        finally:
+            self.gradients.close()
+            if self._writer is not None:
+                self._writer.close()
+
+    def _train(self) -> None:
+        if self.workers.first:
+            checkpoint.metrics_tail(self.metrics, self.state.metrics_bytes)
         if self.state.step == 0 and self.validation is not None:
             self._validate()
         title = "Training"
-        with Signals() as signals, Progress(title, self.steps, unit="steps", start=self.state.step) as progress:
+        shown = self._progress(title)
+        with Signals(quiet=not self.workers.first) as signals, shown as progress:
             while self.state.step < self.steps and self.state.stopped is None:
-                loss = self._step()
+                loss = self._step(signals)
                 progress.update(self.state.step, note=f"loss {loss:.3f}")
                 improved = self._validate() if self._validates_now() else False
+                if self.workers.count == 1:
+                    # Several agree on it within the step.
+                    self._asked_to_stop = signals.received
                 last = self.state.step == self.steps or self.state.stopped is not None
-                if improved or last or signals.received or self.state.step % self.checkpoint_every == 0:
+                if improved or last or self._asked_to_stop or self.state.step % self.checkpoint_every == 0:
                     self._save()
-                if signals.received and not last:
-                    raise _stopped_by(signals.received, self.state.step, self.steps)
+                if self._asked_to_stop and not last:
+                    if self._writer is not None:
+                        self._writer.wait()
+                    raise _stopped_by(self._asked_to_stop, self.state.step, self.steps)
         if self._tracker is not None:
             self._tracker.close()
 
-    def _step(self) -> float:
+    def _writes_in_background(self) -> bool:
+        chosen = self.config.checkpoint.background
+        # On a CPU the copy would take the memory that training needs, and the disk's share of a run is small.
+        return self.workers.count == 1 and (self.device.type == "cuda" if chosen == "auto" else chosen)
+
+    def _progress(self, title: str) -> Progress:
+        hidden = not self.workers.first
+        return Progress(title, self.steps, unit="steps", start=self.state.step, hidden=hidden)
+
+    def _step(self, signals: Signals | None = None) -> float:
         """One update; returns its loss: the mean over the objective's units, for tokens in nats."""
         began, state, config = time.perf_counter(), self.state, self.config
         step = state.step
-        loaded = self.loader.micro_batches(step, self.micro_batch_tokens)
-        batches = [self.objective.batch(batch, step) for batch in loaded]
-        units = sum(self.objective.units(batch) for batch in batches)
-        if not units:
-            what = f"step {step + 1} has no {self.objective.unit} to train on"
-            raise OwnlmError(what, hint="check the data with 'ownlm data show'")
-        if config.dropout:
-            # A generator of its own for every step, so that a resumed run draws what it would have drawn.
-            torch.manual_seed((config.seed << 32) + step)
-        self.model.train()
-        total = torch.zeros((), device=self.device)
-        for batch in batches:
-            loss = self.objective.loss(self.model, batch.to(self.device), 1.0 / units)
-            loss.backward()
-            total += loss.detach()
-        lr = config.optimizer.lr * rate(config.schedule, step, self.steps)
+        # Of its own for every step and worker, so that a resumed run draws what it would have drawn.
+        seed = (config.seed << 32) + step * self.workers.count + self.workers.rank if config.dropout else None
+        loss, batches = self.gradients.make(step, seed)
+        state.micro_batch_tokens = self.gradients.micro_batch_tokens
+        lr = config.optimizer.lr * planned_rate(config.schedule, self.plan, step)
         set_rate(self.saved.optimizer, lr)
         norm = clip_gradients([p for _, p in self.saved.named], config.optimizer.clip)
-        loss_value, norm_value = total.item(), norm.item()
-        self._check_finite(loss_value, norm_value, step)
-        self.saved.optimizer.step()
+        # The one place in a step where the host waits for the device.
+        told = self._told(loss.item(), batches, signals)
+        norm_value = norm.item()
+        if self._is_finite(told.loss, norm_value, batches):
+            self.saved.optimizer.step()
+            if self.saved.ema is not None:
+                self.saved.ema.update(step + 1)
+            self.data.enter(self.ledger, told.counts)
+            state.trained_tokens += told.trained
+        else:
+            self.data.leave_out(self.ledger, told.counts, NOT_FINITE)
         self.saved.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(len(batch) for batch in batches)
-        trained = self._count(batches)
         state.step += 1
-        state.tokens += tokens
-        state.trained_tokens += trained
+        state.tokens += told.tokens
         seconds = time.perf_counter() - began
         state.seconds += seconds
         self._write(
             step=state.step,
-            loss=loss_value,
+            loss=told.loss if math.isfinite(told.loss) else None,
             lr=lr,
-            grad_norm=norm_value,
+            grad_norm=norm_value if math.isfinite(norm_value) else None,
             tokens=state.tokens,
             trained_tokens=state.trained_tokens,
-            tokens_per_second=round(tokens / seconds, 1),
+            tokens_per_second=round(told.tokens / seconds, 1),
         )
-        return loss_value
+        return told.loss
 
-    def _count(self, batches: Sequence[Batch]) -> int:
-        """Enters a step's batches into the ledger; returns how many tokens had a share in the loss."""
+    def _told(self, loss: float, batches: Sequence[Batch], signals: Signals | None) -> _Told:
+        """What all workers know of a step, in one exchange."""
+        pieces = [piece for batch in batches for piece in batch.documents]
         trained = [count for batch in batches for count in self.objective.trained_tokens(batch).tolist()]
-        self.data.count(self.ledger, [piece for batch in batches for piece in batch.documents], trained)
-        return sum(trained)
+        counts = self.data.counts(pieces, trained)
+        own = [loss, sum(len(batch) for batch in batches)]
+        received = signals.received if signals is not None else None
+        own += [float(received == name) for name in ("SIGTERM", "SIGINT")]
+        all_of = self.workers.total(own + [number for pair in counts for number in pair])
+        if any(all_of[2:4]):
+            self._asked_to_stop = "SIGTERM" if all_of[2] else "SIGINT"
+        numbers = [round(number) for number in all_of[4:]]
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+        return _Told(all_of[0], round(all_of[1]), sum(pair[0] for pair in pairs), pairs)
 
-    def _check_finite(self, loss: float, norm: float, step: int) -> None:
+    def _is_finite(self, loss: float, norm: float, batches: Sequence[Batch]) -> bool:
+        """Whether the update may be made; if not, its batches are saved, and the run's policy decides.
+
+        Raises:
+            OwnlmError: the policy is to stop, or too many steps in a row were skipped.
+        """
+        state = self.state
         if math.isfinite(loss) and math.isfinite(norm):
-            return
-        what = "loss" if not math.isfinite(loss) else "gradient"
-        raise OwnlmError(
-            f"the {what} of step {step + 1} is not a finite number; the update was not made",
-            where=str(self.run),
-            hint=LOWER_RATE,
-        )
+            state.skipped_in_a_row = 0
+            return True
+        step, what = state.step + 1, "loss" if not math.isfinite(loss) else "gradient"
+        place = ""
+        if self.workers.first:
+            folder = save_step(self.run, step, batches, self.model, self.objective, self.saved.tokenizer)
+            place = f"; its batch is in {folder}"
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        policy = self.config.non_finite
+        if policy == "stop" or state.skipped_in_a_row > MOST_SKIPPED:
+            many = f" for the {state.skipped_in_a_row}th time in a row" if policy == "skip" else ""
+            raise OwnlmError(
+                f"the {what} of step {step} is not a finite number{many}; the update was not made{place}",
+                where=str(self.run),
+                hint=LOWER_RATE,
+            )
+        self.say(f"step {step} is skipped: its {what} is not a finite number{place}")
+        return False
 
     def _validates_now(self) -> bool:
         if self.validation is None:
@@ -168,9 +237,9 @@ class Loop:
     def _validate(self) -> bool:
         """Measures the held-out loss; returns whether it is the best so far."""
         assert self.validation is not None
-        measured = held_out(
-            self.objective, self.model, self.validation, self.micro_batch_tokens, self.config.validate_.tokens
-        )
+        size, limit = self.gradients.micro_batch_tokens, self.config.validate_.tokens
+        with contextlib.nullcontext() if self.saved.ema is None else self.saved.ema.swapped():
+            measured = held_out(self.objective, self.model, self.validation, size, limit)
         loss, state = measured.pop("loss"), self.state
         if not math.isfinite(loss):
             raise OwnlmError(
@@ -199,16 +268,52 @@ class Loop:
         self.ledger.check()
         self.state.ledger = self.ledger.as_json()
         self.state.metrics_bytes = self.metrics.stat().st_size if self.metrics.is_file() else 0
-        checkpoint.write_checkpoint(self.run, self.saved, self.state)
-        checkpoint.forget_old(self.run, self.config.checkpoint.keep, self.state.best_step)
+        if self._writer is None:
+            checkpoint.write_checkpoint(self.run, self.saved, self.state, self.workers)
+            self._forget()
+            return
+        # Copied before the next update changes it, and written while that is computed.
+        self._writer.wait()
+        snapshot = checkpoint.take_snapshot(self.saved, self.state, copied=True)
+        folder, best = checkpoint.step_folder(self.run, self.state.step), self.state.best_step
+
+        def write() -> None:
+            checkpoint.write_snapshot(folder, snapshot)
+            checkpoint.forget_old(self.run, self.config.checkpoint.keep, best, self._stable)
+
+        self._writer.submit(write)
+
+    def _forget(self) -> None:
+        if self.workers.first:
+            best = self.state.best_step
+            checkpoint.forget_old(self.run, self.config.checkpoint.keep, best, self._stable)
 
     def _write(self, **values: Any) -> None:
+        if not self.workers.first:
+            return
         with storage_errors(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
         if self._tracker is not None:
             for key, value in values.items():
                 if key != "step":
                     self._tracker.add_scalar(key, value, values["step"])
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What became of a step, over all workers.
+
+    Attributes:
+        loss: the mean over its units.
+        tokens: read by the model.
+        trained: with a share in the loss.
+        counts: by source, the trained ones and those that were context only.
+    """
+
+    loss: float
+    tokens: int
+    trained: int
+    counts: list[tuple[int, int]]
 
 
 @torch.no_grad()

@@ -14,21 +14,22 @@ out/
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from .. import __version__, progress
 from ..config import flatten, read_yaml
 from ..devices import choose_device, choose_dtype, peak_memory_bytes
 from ..errors import ConfigError, DamagedError, UserError
 from ..files import new_folder, read_json, storage_errors, verify_folder, write_json, write_text
-from ..model.adapters import LoraConfig, adapter_layers, attach, merge
-from ..model.checkpoint import load_model_folder, random_model, save_model_folder
+from ..model.adapters import attach, merge
+from ..model.checkpoint import load_model_folder, random_model, save_state_folder
 from ..model.config import ModelConfig
 from ..model.transformer import Transformer
 from ..report.training import write_training_report
@@ -37,13 +38,18 @@ from . import checkpoint
 from .checkpoint import Saved, TrainingState
 from .config import MAY_CHANGE, TrainConfig, plain
 from .data import TrainingData, prepare_data
+from .ema import Ema
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
+from .schedule import Plan, continued, continues_from, first_plan
 from .setup import Setup, set_up
+from .sharding import gathered_all, shard_model
+from .workers import Workers, joined_workers, own_device
 
 CONFIG = "config.yaml"
 REPORT = "report.html"
+SUMMARY = "run.json"
 
 Say = Callable[[str], None]
 
@@ -76,21 +82,34 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         StorageError: the disk is full; the last checkpoint stays.
         Interrupted: Ctrl-C; the run is saved.
     """
-    folder = Path(config.out)
-    with _locked(folder):
-        say = _logged(folder, say)
+    with joined_workers() as workers:
+        return _run(config, Path(config.out), workers, say if workers.first else _nothing)
+
+
+def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
+    """One worker's part of the run."""
+    with _locked(folder) if workers.first else contextlib.nullcontext():
+        say = _logged(folder, say) if workers.first else say
+        workers.wait()
         _check_config(config, folder)
-        if finished := _finished(config, folder, say):
+        finished = _finished(config, folder, say, workers)
+        # Nobody changes the folder before everybody has read it.
+        workers.wait()
+        if finished:
             return finished
-        device = choose_device(config.device)
-        setup = set_up(config)
-        data = prepare_data(config, setup, say)
-        model = _model(config, setup, device)
+        device = choose_device(own_device(config.device, workers))
+        with workers.first_ahead():
+            setup = set_up(config)
+            data = prepare_data(config, setup, say)
+        model = make_model(config, setup, device, workers)
         setup.objective.begin(model, data, folder)
         saved = _saved(config, model, setup.tokenizer)
         steps = data.steps(config)
-        state = _resumed(config, folder, saved, data, steps, say) or _fresh(data, steps)
-        write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
+        state = _resumed(config, folder, saved, data, steps, say, workers) or _fresh(config, data, steps)
+        workers.wait()
+        if workers.first:
+            checkpoint.forget_after(folder, state.step)
+            write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True))
         loop = Loop(
             config=config,
             objective=setup.objective,
@@ -100,8 +119,9 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
             ledger=data.replanned(state.ledger, steps),
             state=state,
             steps=steps,
-            micro_batch_tokens=_micro_batch(config, setup.shape, device),
+            micro_batch_tokens=_micro_batch(config, setup.shape, device, state),
             say=say,
+            workers=workers,
         )
         _announce(loop, say)
         keep_freed_pages()
@@ -109,7 +129,11 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         return _finish(config, folder, loop, setup.base, say)
 
 
-def _model(config: TrainConfig, setup: Setup, device: torch.device) -> Transformer:
+def _nothing(message: str) -> None:
+    """What the other workers say."""
+
+
+def make_model(config: TrainConfig, setup: Setup, device: torch.device, workers: Workers) -> Transformer:
     """The model in the dtypes of its run: trained weights in float32, a frozen base in what it computes in."""
     compute = choose_dtype(config.precision, device)
     if setup.base is None:
@@ -123,32 +147,56 @@ def _model(config: TrainConfig, setup: Setup, device: torch.device) -> Transform
         attach(model, config.adapter, config.seed)
     if config.compile is True or (config.compile == "auto" and device.type == "cuda"):
         model.compile_parts()
+    size = _shard_size(config, workers)
+    if size > 1:
+        shard_model(model, workers, size)
     return model
+
+
+def _shard_size(config: TrainConfig, workers: Workers) -> int:
+    """Over how many workers the weights are spread."""
+    size = config.distributed.shard
+    if size == "auto":
+        # An adapter's weights and states are small; what is frozen is spread only where it must be.
+        return 1 if config.adapter is not None else workers.count
+    if workers.count > 1 and workers.count % size:
+        raise ConfigError(
+            f"{workers.count} workers do not divide into groups of {size}",
+            where="distributed.shard",
+            hint=f"choose a divisor of {workers.count}",
+        )
+    return size if workers.count > 1 else 1
 
 
 def _saved(config: TrainConfig, model: Transformer, tokenizer: Tokenizer) -> Saved:
     named = trained_parameters(model)
-    return Saved(model, make_optimizer(named, config.optimizer), named, tokenizer, config.adapter, config.base or "")
+    optimizer = make_optimizer(model, config.optimizer)
+    ema = None if config.ema is None else Ema(named, config.ema)
+    return Saved(model, optimizer, named, tokenizer, config.adapter, config.base or "", ema)
 
 
-def _micro_batch(config: TrainConfig, shape: ModelConfig, device: torch.device) -> int:
+def _micro_batch(config: TrainConfig, shape: ModelConfig, device: torch.device, state: TrainingState) -> int:
     if config.micro_batch_tokens == "auto":
-        return auto_micro_batch_tokens(shape, config.batch_tokens, device)
+        chosen = auto_micro_batch_tokens(shape, config.batch_tokens, device)
+        # A resumed run cuts its steps as before, so that it ends with the same bits.
+        return state.micro_batch_tokens or chosen
     return config.micro_batch_tokens
 
 
-def _fresh(data: TrainingData, steps: int) -> TrainingState:
-    return TrainingState(data=data.fingerprints, ledger=data.ledger(steps).as_json())
+def _fresh(config: TrainConfig, data: TrainingData, steps: int) -> TrainingState:
+    plan = asdict(first_plan(config.schedule, steps))
+    return TrainingState(data=data.fingerprints, ledger=data.ledger(steps).as_json(), plan=plan)
 
 
 def _resumed(
-    config: TrainConfig, folder: Path, saved: Saved, data: TrainingData, steps: int, say: Say
+    config: TrainConfig, folder: Path, saved: Saved, data: TrainingData, steps: int, say: Say, workers: Workers
 ) -> TrainingState | None:
     """The state of the last good checkpoint, with model and optimizer as they were; None where there is none."""
-    found = checkpoint.last_good(folder, say)
+    with workers.first_ahead():
+        found = checkpoint.last_good(folder, say)
     if found is None:
-        checkpoint.metrics_tail(folder / "metrics.jsonl", 0)
         return None
+    found = _before_the_decay(config, folder, found, steps, say)
     state = checkpoint.read_checkpoint(found, saved)
     if state.data != data.fingerprints:
         raise UserError(
@@ -162,14 +210,41 @@ def _resumed(
             where="steps" if config.steps is not None else "epochs",
             hint="ask for more, or set another out",
         )
-    checkpoint.forget_after(folder, state.step)
     say(f"resuming at step {state.step}")
+    before = _plan_of(config, state.plan, steps)
+    plan = continued(config.schedule, before, state.step, steps)
+    if plan.begin > before.begin:
+        say(f"the learning rate goes from where it stands to the new plan's in {plan.rewarm} steps")
+    state.plan = asdict(plan)
     patience = config.validate_.patience
     if state.stopped is not None and (patience is None or state.since_best < patience):
         state.stopped = None
     if state.stopped is not None and state.step < steps:
         say(f"the run stopped early at step {state.step} ({state.stopped}); a higher validate.patience makes it go on")
     return state
+
+
+def _plan_of(config: TrainConfig, saved: Mapping[str, Any] | None, steps: int) -> Plan:
+    """The plan that a checkpoint holds; one from before plans were saved has that of its schedule."""
+    return Plan(**saved) if saved else first_plan(config.schedule, steps)
+
+
+def _before_the_decay(config: TrainConfig, folder: Path, newest: Path, steps: int, say: Say) -> Path:
+    """Of a wsd run that is now asked for another number of steps, the newest checkpoint of both plans; or the newest.
+
+    Raises:
+        DamagedError: that checkpoint is damaged.
+    """
+    plan = _plan_of(config, read_json(newest / checkpoint.TRAINING).get("plan"), steps)
+    made = int(newest.name[5:])
+    agreed = continues_from(config.schedule, plan, steps)
+    earlier = [step for step in checkpoint.steps_saved(folder) if step <= agreed]
+    if config.schedule.kind != "wsd" or steps == plan.steps or made <= agreed or not earlier:
+        return newest
+    chosen = checkpoint.step_folder(folder, max(earlier))
+    verify_folder(chosen)
+    say(f"going back to step {max(earlier)}, before the learning rate began to fall, to go on to {steps} steps")
+    return chosen
 
 
 def _announce(loop: Loop, say: Say) -> None:
@@ -185,12 +260,28 @@ def _announce(loop: Loop, say: Say) -> None:
 
 def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
     """The result: the best weights where there was validation, else the last; merged, saved, summed up."""
-    state = loop.state
+    workers = loop.workers
     _take_best(folder, loop, say)
-    model = loop.model
+    weights = gathered_all(checkpoint.trained_weights(loop.saved), workers)
+    if workers.first:
+        _write_result(config, folder, loop, weights, base, say)
+    workers.wait()
+    return Run(folder, folder / "model", read_json(folder / SUMMARY))
+
+
+def _write_result(
+    config: TrainConfig, folder: Path, loop: Loop, weights: dict[str, Tensor], base: Path | None, say: Say
+) -> None:
+    """Writes model, summary and report; weights: the trained ones, whole, by our names."""
+    state, shape, dtype = loop.state, loop.model.config, None
     if config.adapter is not None and base is not None:
-        model = _merged(config.adapter, loop.saved, base)
-        _save_adapter(folder, loop.saved)
+        model = _with_adapter(config, shape, weights, base)
+        with new_folder(folder / "adapter") as new:
+            checkpoint.write_adapter(new, model, config.adapter, config.base or "")
+        merge(model)
+        weights = dict(model.state_dict())
+    elif base is not None:
+        dtype = _stored_dtype(base)
     summary = _summary(config, folder, loop)
     before, after = summary["val_loss_before"], summary["val_loss"]
     if before is not None and after is not None and after > before:
@@ -203,19 +294,20 @@ def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, sa
         "config": plain(config),
         "metrics": {key: summary[key] for key in ("steps", "tokens", "loss", "val_loss")},
     }
-    dtype = None if config.base is None or config.adapter else _stored_dtype(base)
-    save_model_folder(model, folder / "model", tokenizer=loop.saved.tokenizer, dtype=dtype, lineage=lineage)
+    tokenizer = loop.saved.tokenizer
+    save_state_folder(weights, shape, folder / "model", tokenizer=tokenizer, dtype=dtype, lineage=lineage)
     write_json(folder / "ledger.json", summary["ledger"])
-    write_json(folder / "run.json", summary)
+    write_json(folder / SUMMARY, summary)
     write_training_report(folder)
     say(f"done: {folder / 'model'}; report: {folder / REPORT}")
-    return Run(folder, folder / "model", summary)
 
 
 def _take_best(folder: Path, loop: Loop, say: Say) -> None:
     """Puts the best weights into the model; where their checkpoint is gone or damaged, the last ones stay."""
     state = loop.state
     if state.best_step is None or state.best_step == state.step:
+        if loop.saved.ema is not None:
+            loop.saved.ema.take()
         return
     best = checkpoint.step_folder(folder, state.best_step)
     try:
@@ -224,8 +316,15 @@ def _take_best(folder: Path, loop: Loop, say: Say) -> None:
         say(f"{error}; the result is the last step's weights, not the best ones")
         losses = [line["val_loss"] for line in checkpoint.last_metrics(loop.metrics) if "val_loss" in line]
         state.best_step, state.best_loss = state.step, losses[-1]
+        if loop.saved.ema is not None:
+            loop.saved.ema.take()
         return
-    checkpoint.read_weights(best, loop.saved)
+    if loop.saved.ema is None:
+        checkpoint.read_weights(best, loop.saved)
+    else:
+        # What was validated were the averages.
+        checkpoint.read_averages(best, loop.saved)
+        loop.saved.ema.take()
     say(f"taking the weights of step {state.best_step}, the best by held-out loss")
 
 
@@ -236,23 +335,16 @@ def _stored_dtype(base: Path | None) -> torch.dtype | None:
     return getattr(torch, str(name), None)
 
 
-def _merged(lora: LoraConfig, saved: Saved, base: Path) -> Transformer:
-    """The base as it is stored, with the trained adapter added into it in float32."""
-    model = load_model_folder(base)
-    attach(model, lora, 0)
-    trained = adapter_layers(saved.model)
-    with torch.no_grad():
-        for name, layer in adapter_layers(model).items():
-            layer.a.copy_(trained[name].a)
-            layer.b.copy_(trained[name].b)
-    merge(model)
+@torch.no_grad()
+def _with_adapter(config: TrainConfig, shape: ModelConfig, weights: Mapping[str, Tensor], base: Path) -> Transformer:
+    """The base as it is stored, with the trained adapter, and what else was trained, beside it."""
+    assert config.adapter is not None
+    model = load_model_folder(base, config=shape, seed=config.seed)
+    attach(model, config.adapter, config.seed)
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            parameter.copy_(weights[name])
     return model
-
-
-def _save_adapter(folder: Path, saved: Saved) -> None:
-    assert saved.lora is not None
-    with new_folder(folder / "adapter") as new:
-        checkpoint.write_adapter(new, saved)
 
 
 def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
@@ -297,7 +389,7 @@ def _check_config(config: TrainConfig, folder: Path) -> None:
         ConfigError: a key differs that would make it another run.
     """
     path = folder / CONFIG
-    if path.is_file() and (checkpoint.steps_saved(folder) or (folder / "run.json").is_file()):
+    if path.is_file() and (checkpoint.steps_saved(folder) or (folder / SUMMARY).is_file()):
         old, new = dict(flatten(read_yaml(path))), dict(flatten(plain(config)))
         for key in sorted(set(old) | set(new)):
             if old.get(key) != new.get(key) and key.split(".")[0] not in MAY_CHANGE and key != "out":
@@ -308,14 +400,14 @@ def _check_config(config: TrainConfig, folder: Path) -> None:
                 )
 
 
-def _finished(config: TrainConfig, folder: Path, say: Say) -> Run | None:
+def _finished(config: TrainConfig, folder: Path, say: Say, workers: Workers) -> Run | None:
     """The run, if it was trained to its end and no more is asked for."""
-    if not (folder / "run.json").is_file() or not (folder / "model").is_dir():
+    if not (folder / SUMMARY).is_file() or not (folder / "model").is_dir():
         return None
-    summary = read_json(folder / "run.json")
+    summary = read_json(folder / SUMMARY)
     if summary["asked"] != _asked(config):
         return None
-    if not (folder / REPORT).is_file():
+    if workers.first and not (folder / REPORT).is_file():
         # Killed after the summary and before the page.
         write_training_report(folder)
     say(f"{folder} is already trained; delete it or set another out to train anew")

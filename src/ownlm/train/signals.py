@@ -11,10 +11,15 @@ from ..progress import say
 
 
 class Signals:
-    """Inside the block, the first SIGINT or SIGTERM is only noted; a second Ctrl-C interrupts at once."""
+    """Inside the block, the first SIGINT or SIGTERM is only noted; a second Ctrl-C interrupts at once.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: says nothing of it, as where several processes get the same signal and one of them speaks.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
         self.received: str | None = None
+        self._quiet = quiet
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -34,4 +39,6 @@ class Signals:
         if self.received is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        if self._quiet:
+            return
         say("finishing the step and saving (Ctrl-C again to leave at once)")

@@ -157,6 +157,33 @@ def test_the_ratio_stops_a_bomb(tmp_path: Path, read: Read) -> None:
     assert {f.reason for f in failures} == {"archive-bomb"}
 
 
+def test_members_share_what_may_expand_freely(tmp_path: Path, read: Read) -> None:
+    # Each alone is let through, as a small blank file must be: it is packed in next to nothing.
+    bombs = {f"{number:02}.txt": b"a" * (10 << 20) for number in range(6)}
+    limits = ReadLimits(max_ratio=20)
+    (tmp_path / "a.zip").write_bytes(make_zip(bombs | {"fine.txt": os.urandom(1000).hex().encode()}))
+    (tmp_path / "b.zip").write_bytes(make_zip({name + ".gz": gzip.compress(bomb) for name, bomb in bombs.items()}))
+    packed = [make_zip({name: bomb}) for name, bomb in bombs.items()]
+    (tmp_path / "c.tar").write_bytes(make_tar({f"{number}.zip": content for number, content in enumerate(packed)}))
+    documents, failures = read(tmp_path, limits)
+    assert [d.file for d in documents] == ["a.zip!00.txt", "a.zip!fine.txt", "b.zip!00.txt.gz", "c.tar!0.zip!00.txt"]
+    assert [f.file for f in failures if f.file.startswith("a.zip")] == [f"a.zip!{name}" for name in list(bombs)[1:]]
+    assert {f.file.split("!")[0] for f in failures} == {"a.zip", "b.zip", "c.tar"}
+    assert {f.reason for f in failures} == {"archive-bomb"}
+
+
+def test_archives_in_archives_do_not_multiply_the_ratio(tmp_path: Path, read: Read) -> None:
+    inner = make_zip({f"{number}.txt": b"a" * 100_000 for number in range(400)})
+    outer = make_zip({f"{number}.zip": inner for number in range(20)})
+    (tmp_path / "a.zip").write_bytes(outer)
+    limits = ReadLimits(max_ratio=1500)
+    # Every member alone is within the ratio; all of it would be 800 MB from this.
+    assert 1500 * len(outer) < 400_000_000
+    documents, failures = read(tmp_path, limits)
+    assert sum(len(d.content or "") for d in documents) <= 1500 * len(outer) + (16 << 20)
+    assert [(f.file, f.reason) for f in failures] == [("a.zip", "archive-bomb")]
+
+
 def test_the_sum_of_all_members_is_limited(tmp_path: Path, read: Read) -> None:
     files = {f"{number:03}.txt": os.urandom(1000).hex().encode() for number in range(100)}
     (tmp_path / "a.zip").write_bytes(make_zip(files))

@@ -44,12 +44,12 @@ def record(block: bytes, kind: str = "response", number: int = 1, length: int | 
 
 
 def read_bytes(content: bytes, kind: str = "warc", limits: ReadLimits | None = None, step: int = 1 << 20) -> tuple:
-    limits = limits or ReadLimits()
+    budget = Budget(limits or ReadLimits(), len(content))
     file = io.BytesIO(content)
     stream = ByteStream(lambda size: file.read(min(size, step)))
     if content.startswith(b"\x1f\x8b"):
-        stream = decompress(stream, "gz", Budget(limits))
-    found = list(read_warc(stream, kind, Place("src", "x.warc"), limits))
+        stream = decompress(stream, "gz", budget)
+    found = list(read_warc(stream, kind, Place("src", "x.warc"), budget))
     documents = [item for item in found if isinstance(item, RawDocument)]
     return documents, [(item.line, item.reason) for item in found if isinstance(item, Failure)]
 
@@ -223,7 +223,7 @@ def deflated(body: bytes) -> bytes:
 def test_pages_in_chunks_and_compressed() -> None:
     brotli = pytest.importorskip("brotli")
     zstandard = pytest.importorskip("zstandard")
-    limits = ReadLimits()
+    budget = Budget(ReadLimits(), 1000)
     packed = {
         "gzip": gzip.compress(PAGE),
         "x-gzip": gzip.compress(PAGE),
@@ -237,10 +237,10 @@ def test_pages_in_chunks_and_compressed() -> None:
         "GZIP": PAGE,
     }
     for encoding, body in packed.items():
-        assert read_page(response(body, Content_Encoding=encoding), limits).body == PAGE
+        assert read_page(response(body, Content_Encoding=encoding), budget).body == PAGE
         both = response(chunked(body), Content_Encoding=encoding, Transfer_Encoding="chunked")
-        assert read_page(both, limits).body == PAGE
-    assert read_page(response(PAGE, Transfer_Encoding="chunked"), limits).body == PAGE
+        assert read_page(both, budget).body == PAGE
+    assert read_page(response(PAGE, Transfer_Encoding="chunked"), budget).body == PAGE
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,16 @@ def test_pages_in_chunks_and_compressed() -> None:
 )
 def test_broken_pages(block: bytes, reason: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        read_page(block, ReadLimits(max_document_bytes=10_000))
+        read_page(block, Budget(ReadLimits(max_document_bytes=10_000), len(block)))
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_pages_that_expand_share_what_a_file_may(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    bomb = record(response(pack(b"a" * (10 << 20)), Content_Encoding=encoding))
+    documents, failures = read_bytes(bomb + bomb + record(response(PAGE)) + bomb)
+    assert [document.content for document in documents] == [b"a" * (10 << 20), PAGE]
+    assert failures == [(2, "archive-bomb"), (4, "archive-bomb")]
 
 
 def test_media_types_as_servers_write_them() -> None:

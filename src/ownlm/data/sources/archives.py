@@ -13,7 +13,7 @@ from typing import IO, BinaryIO, NamedTuple, Self, cast
 
 from .options import ReadLimits
 from .records import Failure, Place, Unreadable
-from .streams import Budget, ByteStream
+from .streams import Budget, ByteStream, Expansion
 
 _READ = 1 << 16
 # The zip library expands all of what it has read of bzip2 and LZMA at once, so it is to read little.
@@ -122,6 +122,7 @@ def zip_members(archive: zipfile.ZipFile, place: Place, budget: Budget) -> Itera
 
 def _zip_stream(file: IO[bytes], info: zipfile.ZipInfo, budget: Budget) -> ByteStream:
     most = _READ_UNBOUNDED if info.compress_type in _UNBOUNDED else _READ
+    expansion = Expansion(budget)
     produced = 0
 
     def read(size: int) -> bytes:
@@ -134,7 +135,7 @@ def _zip_stream(file: IO[bytes], info: zipfile.ZipInfo, budget: Budget) -> ByteS
             raise Unreadable("truncated", "its compressed data ends too early")
         produced += len(data)
         # The directory tells how many compressed bytes there are; how many were taken so far the library does not.
-        budget.spend(len(data), produced, info.compress_size)
+        expansion.spend(len(data), info.compress_size)
         return data
 
     return ByteStream(read)

@@ -121,7 +121,8 @@ class ReadLimits(Config):
     max_archive_bytes: int = Field(default=16 * _GIB, gt=0)
     """The most bytes that one archive may expand to, with the archives in it."""
     max_ratio: float = Field(default=200.0, gt=1)
-    """The most bytes that one compressed byte may expand to, beyond the first 16 MiB."""
+    """The most bytes that one compressed byte may expand to; all that lies in one file, archives in archives included,
+    may together go 16 MiB beyond."""
     max_members: int = Field(default=250_000, gt=0)
     """The most files in one archive."""
     max_depth: int = Field(default=3, gt=0)

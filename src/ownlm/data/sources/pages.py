@@ -9,9 +9,8 @@ from email.message import Message
 from typing import NamedTuple
 
 from ...errors import MissingExtra
-from .options import ReadLimits
 from .records import Unreadable
-from .streams import Budget, ByteStream, decompress
+from .streams import Budget, ByteStream, Expansion, decompress
 
 HEADER_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?\s+(\d{3})")
@@ -34,8 +33,12 @@ class Page(NamedTuple):
     body: bytes
 
 
-def read_page(block: bytes, limits: ReadLimits) -> Page:
+def read_page(block: bytes, budget: Budget) -> Page:
     """The page in a stored answer.
+
+    Args:
+        block: the answer, with its head.
+        budget: of the file that it is stored in.
 
     Raises:
         Unreadable: it is no HTTP answer, it is cut short, or its compression is broken or expands without end.
@@ -54,7 +57,7 @@ def read_page(block: bytes, limits: ReadLimits) -> Page:
     elif stated.isdecimal() and len(body) < int(stated):
         raise Unreadable("truncated", f"the page has {len(body):,} bytes of the {int(stated):,} that its server sent")
     for encoding in reversed(headers.get("content-encoding", "").lower().split(",")):
-        body = _decoded(body, encoding.strip(), limits)
+        body = _decoded(body, encoding.strip(), budget)
     return Page(code, media, charset, body)
 
 
@@ -107,52 +110,54 @@ def _unchunk(body: bytes) -> bytes:
     raise Unreadable("truncated", "its last chunk is missing")
 
 
-def _decoded(body: bytes, encoding: str, limits: ReadLimits) -> bytes:
+def _decoded(body: bytes, encoding: str, budget: Budget) -> bytes:
     """Undoes one compression; a body that is not compressed after all is taken as it is."""
     if encoding in ("gzip", "x-gzip"):
-        return _expand(body, "gz", limits) if body.startswith(_GZIP) else body
+        return _expand(body, "gz", budget) if body.startswith(_GZIP) else body
     if encoding == "zstd":
-        return _expand(body, "zst", limits) if body.startswith(b"\x28\xb5\x2f\xfd") else body
+        return _expand(body, "zst", budget) if body.startswith(b"\x28\xb5\x2f\xfd") else body
     if encoding == "deflate":
-        return _inflate(body, limits.max_document_bytes)
+        return _inflate(body, budget)
     if encoding == "br":
-        return _brotli(body, limits.max_document_bytes)
+        return _brotli(body, budget)
     if encoding in ("", "identity", "none"):
         return body
     raise Unreadable("unsupported", f"its compression '{encoding[:40]}' is not known")
 
 
-def _expand(body: bytes, kind: str, limits: ReadLimits) -> bytes:
+def _expand(body: bytes, kind: str, budget: Budget) -> bytes:
     stream = ByteStream(io.BytesIO(body).read)
-    return decompress(stream, kind, Budget(limits)).read_all(limits.max_document_bytes)
+    return decompress(stream, kind, budget).read_all(budget.limits.max_document_bytes)
 
 
-def _inflate(body: bytes, limit: int) -> bytes:
+def _inflate(body: bytes, budget: Budget) -> bytes:
     """ "deflate" is zlib's format by its specification, and bare deflate by many servers."""
     import zlib
 
     for bits in (zlib.MAX_WBITS, -zlib.MAX_WBITS):
         inflater = zlib.decompressobj(bits)
         try:
-            return _within(lambda size, inflater=inflater: inflater.decompress(body, size), limit)  # type: ignore[misc]
+            return _within(lambda size, inflater=inflater: inflater.decompress(body, size), body, budget)  # type: ignore[misc]
         except zlib.error:
             continue
     return body
 
 
-def _brotli(body: bytes, limit: int) -> bytes:
+def _brotli(body: bytes, budget: Budget) -> bytes:
     try:
         from fastwarc.stream_io import BrotliReader
     except ImportError:
         raise MissingExtra("reading pages compressed with Brotli", "data") from None
     try:
-        return _within(BrotliReader(io.BytesIO(body)).read, limit)
+        return _within(BrotliReader(io.BytesIO(body)).read, body, budget)
     except OSError as error:
         raise Unreadable("damaged-record", f"its compressed data is damaged ({error})") from None
 
 
-def _within(read: Callable[[int], bytes], limit: int) -> bytes:
-    body = read(limit + 1)
+def _within(read: Callable[[int], bytes], packed: bytes, budget: Budget) -> bytes:
+    limit = budget.limits.max_document_bytes
+    body = read(1 + min(limit, budget.room(len(packed))))
+    Expansion(budget).spend(len(body), len(packed))
     if len(body) > limit:
         raise Unreadable("too-large", f"it is larger than limits.max_document_bytes ({limit:,} bytes)")
     return body

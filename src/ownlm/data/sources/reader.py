@@ -16,7 +16,7 @@ from .options import ReadLimits, SourceOptions
 from .records import DOCX, HTML, MARKDOWN, PDF, RST, TEXT, Failure, Place, RawDocument, Unit, Unreadable
 from .rows import read_rows
 from .sniff import COMPRESSED, HEAD, inner_name, is_tar, kind_of_name, sniff
-from .streams import Budget, ByteStream, decompress, open_stream, seekable
+from .streams import Budget, ByteStream, Expansion, decompress, open_stream, seekable
 from .tables import read_csv, read_parquet
 from .warc import read_warc
 
@@ -42,7 +42,7 @@ def read_unit(unit: Unit, source: SourceOptions, limits: ReadLimits) -> Found:
         StorageError: a temporary copy of an archive's member does not fit on the disk.
     """
     place = Place(unit.source, unit.name)
-    reader = _Reader(source, limits)
+    reader = _Reader(source, limits, unit.size)
     try:
         with open_stream(unit.path, unit.begin, None if unit.whole else unit.end) as stream:
             if unit.whole:
@@ -58,11 +58,11 @@ def read_unit(unit: Unit, source: SourceOptions, limits: ReadLimits) -> Found:
 class _Reader:
     """Reads streams of every kind; one for each unit, since the limits count for all of it."""
 
-    def __init__(self, source: SourceOptions, limits: ReadLimits) -> None:
+    def __init__(self, source: SourceOptions, limits: ReadLimits, size: int) -> None:
         self._source = source
         self._columns = source.columns
         self._limits = limits
-        self._budget = Budget(limits)
+        self._budget = Budget(limits, size)
 
     def file(self, stream: ByteStream, place: Place, name: str, promised: str, depth: int) -> Found:
         """The documents of a file, or of an archive's member.
@@ -96,7 +96,7 @@ class _Reader:
         elif kind == "tar":
             yield from self._members(tar_members(stream, place, self._budget), place, depth)
         elif kind in ("warc", "arc"):
-            yield from read_warc(stream, kind, place, self._limits)
+            yield from read_warc(stream, kind, place, self._budget)
         else:
             notes = {} if kind == promised or (promised, kind) in _AGREE or not promised else {"named": promised}
             yield from self._documents(stream, kind, place, name, notes)
@@ -159,7 +159,7 @@ class _Reader:
         """A document's parts are expanded by whoever extracts its text, and never beyond the sizes stated here."""
         expanded = sum(info.file_size for info in archive.infolist())
         packed = sum(info.compress_size for info in archive.infolist())
-        self._budget.spend(expanded, expanded, packed)
+        Expansion(self._budget).spend(expanded, packed)
 
     def _members(self, members: Iterator[Member | Failure], place: Place, depth: int) -> Found:
         self._go_deeper(depth)
@@ -171,7 +171,7 @@ class _Reader:
             try:
                 yield from self.file(member.stream, here, member.name, kind_of_name(member.name), depth + 1)
             except Unreadable as error:
-                if self._budget.left < 0:
+                if self._budget.exhausted:
                     raise
                 yield here.failed(error)
 

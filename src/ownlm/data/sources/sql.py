@@ -45,8 +45,10 @@ def fetch_query(source: SourceOptions, folder: Path) -> None:
         engine = _engine(url)
     except ImportError:
         raise MissingExtra(f"reading {url.get_backend_name()}", "data") from None
+    reached = False
     try:
         with engine.connect() as connection:
+            reached = True
             options: dict[str, Any] = {"stream_results": True, "yield_per": _BATCH, "no_parameters": True}
             if url.get_backend_name() == "postgresql":
                 options["postgresql_readonly"] = True
@@ -56,13 +58,29 @@ def fetch_query(source: SourceOptions, folder: Path) -> None:
                     # ASCII, so that text that is not UTF-8 shows as half characters when it is read.
                     file.write(json.dumps(row) + "\n")
     except exc.OperationalError as error:
-        if "connect" in str(error.orig).lower() or error.statement is None:
+        if "connect" in str(error.orig).lower() or not reached:
             raise FetchError(f"the database cannot be reached: {_said(error, url)}", where=where) from None
         raise DataError(f"the query fails: {_said(error, url)}", where=where) from None
     except (exc.SQLAlchemyError, sqlalchemy.exc.DBAPIError) as error:
         raise DataError(f"the query fails: {_said(error, url)}", where=where) from None
     finally:
         engine.dispose()
+
+
+def address(source: SourceOptions) -> str:
+    """The URL of a source's database, from the environment where the recipe names a variable.
+
+    Raises:
+        DataError: there is no such variable.
+    """
+    assert source.sql is not None
+    given = source.sql.get_secret_value()
+    if not given.startswith("$"):
+        return given
+    name = given.removeprefix("$").strip("{}")
+    if not os.environ.get(name):
+        raise DataError(f"the environment has no variable {name}", where=source.name)
+    return os.environ[name]
 
 
 def without_password(url: str) -> str:
@@ -80,16 +98,9 @@ def database_name(url: Any) -> str:
 def _url(source: SourceOptions) -> Any:
     from sqlalchemy import exc, make_url
 
-    assert source.sql is not None
-    given = source.sql.get_secret_value()
-    if given.startswith("$"):
-        name = given.removeprefix("$").strip("{}")
-        if not os.environ.get(name):
-            raise DataError(f"the environment has no variable {name}", where=source.name)
-        given = os.environ[name]
     hint = "write sqlite:///file.db or postgresql://user@host/name"
     try:
-        url = make_url(given)
+        url = make_url(address(source))
     except (exc.ArgumentError, ValueError):
         raise DataError("this is no database's URL", where=source.name, hint=hint) from None
     backend = {"postgres": "postgresql"}.get(url.get_backend_name(), url.get_backend_name())

@@ -25,7 +25,7 @@ _STEP = 1 << 14
 # A block of zstd's may expand to 128 KiB from 4 bytes, and its library has no way to ask for less than all of it: with
 # this step the most that it returns at once is 16 MiB.
 _ZSTD_STEP = 512
-# What may expand freely before the ratio counts.
+# What all streams in one file may together expand to beyond the ratio: a small blank file is packed in next to nothing.
 _FREE = 16 << 20
 # The memory that a compressed file may ask for to be read: what the tools themselves allow without being told.
 _WINDOW = 128 << 20
@@ -34,25 +34,67 @@ _SPOOL = 8 << 20
 
 
 class Budget:
-    """How many bytes one unit may still expand to, all its layers together."""
+    """How many bytes a file may still expand to: all that lies in it, archives in archives included, together.
 
-    def __init__(self, limits: ReadLimits) -> None:
+    Args:
+        limits: of reading.
+        size: bytes of the file itself.
+    """
+
+    def __init__(self, limits: ReadLimits, size: int) -> None:
         self.limits = limits
-        self.left = limits.max_archive_bytes
+        self._left = limits.max_archive_bytes
+        self._left_by_ratio = _FREE + limits.max_ratio * size
+        self._free = float(_FREE)
 
-    def spend(self, size: int, produced: int, consumed: int) -> None:
-        """Takes ``size`` new bytes off, of ``produced`` so far from ``consumed`` compressed ones.
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more of the file may be expanded."""
+        return self._left < 0 or self._left_by_ratio < 0
+
+    def room(self, consumed: int) -> int:
+        """The most bytes that a stream of ``consumed`` compressed ones may expand to now."""
+        by_ratio = self.limits.max_ratio * consumed + max(0.0, self._free)
+        return int(max(0, min(by_ratio, self._left, self._left_by_ratio)))
+
+    def take(self, size: int, beyond: float) -> None:
+        """Takes ``size`` new bytes off, of which ``beyond`` are more than the ratio allows the stream they come from.
 
         Raises:
             Unreadable: more than the limits allow.
         """
-        self.left -= size
-        if self.left < 0:
+        by_ratio = f"it expands to more than {self.limits.max_ratio:g} times its size (limits.max_ratio)"
+        # What is refused costs nothing, so that a bomb leaves the rest of its archive to be read.
+        if beyond > max(0.0, self._free):
+            raise Unreadable("archive-bomb", by_ratio)
+        self._left -= size
+        self._left_by_ratio -= size
+        self._free -= beyond
+        if self._left < 0:
             limit = self.limits.max_archive_bytes
             raise Unreadable("archive-bomb", f"it expands to more than limits.max_archive_bytes ({limit:,} bytes)")
-        if produced > _FREE + self.limits.max_ratio * consumed:
-            ratio = self.limits.max_ratio
-            raise Unreadable("archive-bomb", f"it expands to more than {ratio:g} times its size (limits.max_ratio)")
+        if self._left_by_ratio < 0:
+            raise Unreadable("archive-bomb", by_ratio)
+
+
+class Expansion:
+    """What one compressed stream has expanded to, at the cost of its file's budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._produced = 0
+        self._beyond = 0.0
+
+    def spend(self, size: int, consumed: int) -> None:
+        """Takes ``size`` new bytes off; the stream was read up to ``consumed`` compressed ones.
+
+        Raises:
+            Unreadable: more than the limits allow.
+        """
+        self._produced += size
+        before = self._beyond
+        self._beyond = max(0.0, self._produced - self._budget.limits.max_ratio * consumed)
+        self._budget.take(size, self._beyond - before)
 
 
 class ByteStream:
@@ -192,7 +234,7 @@ def decompress(stream: ByteStream, kind: str, budget: Budget) -> ByteStream:
     Args:
         stream: the compressed bytes.
         kind: "gz", "bz2", "xz" or "zst".
-        budget: of the unit.
+        budget: of the file.
 
     Raises:
         MissingExtra: zstd needs the extra 'data'.
@@ -292,13 +334,13 @@ class _Members:
     def __init__(self, source: ByteStream, kind: str, budget: Budget) -> None:
         self._source = source
         self._new, self._magics = _KINDS[kind]
-        self._budget = budget
+        self._expansion = Expansion(budget)
         self._errors: tuple[type[Exception], ...] = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
         if kind == "zst":
             self._errors += (_zstandard().ZstdError,)
         self._member: _Decompressor | None = None
         self._input = b""
-        self._consumed = self._produced = 0
+        self._consumed = 0
 
     def read(self, size: int) -> bytes:
         while True:
@@ -320,8 +362,7 @@ class _Members:
                 self._input = kept + fed
                 raise Unreadable("damaged-record", f"its compressed data is damaged ({error})") from None
             if data:
-                self._produced += len(data)
-                self._budget.spend(len(data), self._produced, self._consumed)
+                self._expansion.spend(len(data), self._consumed)
                 return data
             if ended and not self._member.eof:
                 raise Unreadable("truncated", "its compressed data ends too early")

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .options import ReadLimits
 from .pages import HEADER_END, Page, content_type, header_fields, read_page
 from .records import DOCX, HTML, MARKDOWN, PDF, TEXT, Failure, Place, RawDocument, Unreadable
 from .sniff import HEAD, sniff
-from .streams import CHUNK, ByteStream
+from .streams import CHUNK, Budget, ByteStream
 
 MEDIA = {
     "text/html": HTML,
@@ -51,16 +50,16 @@ class _Header:
     cut: str | None = None
 
 
-def read_warc(stream: ByteStream, kind: str, place: Place, limits: ReadLimits) -> Iterator[RawDocument | Failure]:
+def read_warc(stream: ByteStream, kind: str, place: Place, budget: Budget) -> Iterator[RawDocument | Failure]:
     """The pages of a web archive, and a failure for every record that should be one and is not.
 
     Args:
         stream: the decompressed bytes.
         kind: "warc" or "arc".
         place: of the file; a record's is "x.warc.gz!<number>".
-        limits: how large a page may be.
+        budget: of the file, with the limits of reading.
     """
-    records = _Records(stream, kind, place, limits)
+    records = _Records(stream, kind, place, budget)
     while True:
         try:
             yield from records.read()
@@ -74,12 +73,12 @@ def read_warc(stream: ByteStream, kind: str, place: Place, limits: ReadLimits) -
 class _Records:
     """Reads records, and knows the number of the one it is at."""
 
-    def __init__(self, stream: ByteStream, kind: str, place: Place, limits: ReadLimits) -> None:
+    def __init__(self, stream: ByteStream, kind: str, place: Place, budget: Budget) -> None:
         self._stream = stream
         self._pattern = _WARC if kind == "warc" else _ARC
         self._parse = _warc_header if kind == "warc" else _arc_header
         self._place = place
-        self._limits = limits
+        self._budget, self._limits = budget, budget.limits
         self.number = 0
 
     def here(self) -> Place:
@@ -176,7 +175,7 @@ class _Records:
         return not ahead or ahead.startswith((b"\r\n", b"\n")) or self._pattern.match(ahead) is not None
 
     def _document(self, header: _Header, block: bytes, begin: int, end: int) -> RawDocument:
-        page = _page(header, block, self._limits)
+        page = _page(header, block, self._budget)
         if page.status != 200:
             raise Unreadable("http-status", f"the server answered with status {page.status}")
         if page.media not in MEDIA and page.media not in _ANYTHING:
@@ -207,11 +206,11 @@ class _Records:
         )
 
 
-def _page(header: _Header, block: bytes, limits: ReadLimits) -> Page:
+def _page(header: _Header, block: bytes, budget: Budget) -> Page:
     """A record's page: out of an HTTP answer, or the block itself."""
     media, charset = content_type(header.media)
     if header.kind == "response" and (media == "application/http" or block.startswith(b"HTTP/")):
-        return read_page(block, limits)
+        return read_page(block, budget)
     return Page(200, media, charset, block)
 
 

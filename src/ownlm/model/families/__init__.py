@@ -1,6 +1,6 @@
 """Families: how each public architecture's config and weight names map to ours.
 
-A family is one file with four functions; adding one is that file and a line in ``FAMILIES``.
+A family is one file with four functions and its published sizes; adding one is that file and a line in ``FAMILIES``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,27 @@ from typing import Any
 from ...config import validate
 from ...errors import ConfigError, ModelError, nearest
 from ..config import ModelConfig
-from . import gpt2, llama, mistral, qwen2, qwen3
-from .heads import head_from_hf
+from . import (
+    bert,
+    distilbert,
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt3,
+    gpt_neo,
+    gpt_neox,
+    llama,
+    mistral,
+    qwen2,
+    qwen3,
+    roberta,
+    xlm_roberta,
+)
+from .heads import head_from_hf, head_to_hf
 from .weights import Weight
 
-__all__ = ["FAMILIES", "Family", "Weight", "config_from_hf", "config_from_user", "family_of"]
+__all__ = ["FAMILIES", "Family", "Weight", "config_from_hf", "config_from_user", "config_to_hf", "family_of"]
 
 
 @dataclass(frozen=True)
@@ -27,21 +43,26 @@ class Family:
     Attributes:
         name: as in ``config.json``'s ``model_type`` and our ``model.family``.
         classes: what the Transformers class that reads the folder is called, before "ForCausalLM" and its like.
-        module: holds ``defaults(values)``, ``from_hf(config)``, ``to_hf(config)`` and ``weights(config)``.
+        module: holds ``defaults(values)``, ``from_hf(config)``, ``to_hf(config)``, ``weights(config)`` and ``SIZES``.
         causal: whether it is a decoder.
-        language_head: the class of a decoder with its language head, where it is not "ForCausalLM".
+        language_class: the class of a decoder with its language head, where it is not ``classes`` and "ForCausalLM".
+        next_sentence: whether its masked-language head can also tell if a pair's second half follows its first.
+        unused: tensors that a checkpoint may hold and no head of ours reads.
     """
 
     name: str
     classes: str
     module: ModuleType
     causal: bool = True
-    language_head: str = "ForCausalLM"
+    language_class: str | None = None
+    next_sentence: bool = False
+    unused: tuple[str, ...] = ()
 
     @property
     def architectures(self) -> dict[str, str]:
         """The Transformers class for each head that the family can have."""
-        first = {"lm": self.classes + self.language_head} if self.causal else {"masked": f"{self.classes}ForMaskedLM"}
+        lm = self.language_class or f"{self.classes}ForCausalLM"
+        first = {"lm": lm} if self.causal else {"masked": f"{self.classes}ForMaskedLM"}
         rest = {
             "classify": f"{self.classes}ForSequenceClassification",
             "span": f"{self.classes}ForQuestionAnswering",
@@ -49,13 +70,31 @@ class Family:
         }
         return first | rest
 
+    @property
+    def sizes(self) -> dict[str, dict[str, Any]]:
+        """The published sizes by name: what ``model.size`` fills in."""
+        return dict(self.module.SIZES)
+
+
+# RoBERTa's classification head has a dense layer of its own.
+_ROBERTA: dict[str, Any] = {"causal": False, "unused": ("roberta.pooler.dense.weight", "roberta.pooler.dense.bias")}
 
 FAMILIES = {
-    "gpt2": Family("gpt2", "GPT2", gpt2, language_head="LMHeadModel"),
+    "bert": Family("bert", "Bert", bert, causal=False, next_sentence=True),
+    "roberta": Family("roberta", "Roberta", roberta, **_ROBERTA),
+    "xlm-roberta": Family("xlm-roberta", "XLMRoberta", xlm_roberta, **_ROBERTA),
+    "distilbert": Family("distilbert", "DistilBert", distilbert, causal=False),
+    "gpt2": Family("gpt2", "GPT2", gpt2, language_class="GPT2LMHeadModel"),
+    "gpt3": Family("gpt3", "GPT2", gpt3, language_class="GPT2LMHeadModel"),
+    "gpt_neo": Family("gpt_neo", "GPTNeo", gpt_neo),
+    "gpt_neox": Family("gpt_neox", "GPTNeoX", gpt_neox),
     "llama": Family("llama", "Llama", llama),
     "mistral": Family("mistral", "Mistral", mistral),
     "qwen2": Family("qwen2", "Qwen2", qwen2),
     "qwen3": Family("qwen3", "Qwen3", qwen3),
+    "gemma": Family("gemma", "Gemma", gemma),
+    "gemma2": Family("gemma2", "Gemma2", gemma2),
+    "gemma3_text": Family("gemma3_text", "Gemma3Text", gemma3, language_class="Gemma3ForCausalLM"),
 }
 
 
@@ -76,31 +115,53 @@ def config_from_hf(values: Mapping[str, Any], *, where: str) -> ModelConfig:
     Raises:
         ModelError: an unknown architecture, a missing key, or a feature we do not have.
     """
-    family = family_of(str(values.get("model_type", "")), where=where)
+    family = family_of(str(values.get("ownlm_family") or values.get("model_type", "")), where=where)
     try:
         return validate(ModelConfig, family.module.from_hf(values) | head_from_hf(values, family.architectures))
     except KeyError as error:
         raise ModelError(f"the key {error} is missing", where=where) from None
-    except ConfigError as error:
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise ModelError(f"a value is not of the kind that this architecture has: {error}", where=where) from None
+    except (ConfigError, ModelError) as error:
         raise ModelError(error.message, where=f"{where}: {error.where}", hint=error.hint) from None
 
 
-def config_from_user(values: Mapping[str, Any]) -> ModelConfig:
-    """Our config from the ``model`` section of a training config; the family fills what is not given.
+def config_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The content of a Hugging Face ``config.json``, the class of the model's head among it.
 
     Raises:
-        ConfigError: an unknown family or key, or values that do not fit together.
+        ModelError: the family has no such head.
     """
-    known = set(ModelConfig.model_fields)
+    family = family_of(config.family)
+    if config.head not in family.architectures:
+        known = ", ".join(family.architectures)
+        raise ModelError(f"a {config.family} model has no head '{config.head}'", where="head", hint=f"known: {known}")
+    architecture = family.architectures[config.head]
+    if config.head == "masked" and config.next_sentence and family.next_sentence:
+        architecture = f"{family.classes}ForPreTraining"
+    return {"architectures": [architecture], **family.module.to_hf(config), **head_to_hf(config)}
+
+
+def config_from_user(values: Mapping[str, Any]) -> ModelConfig:
+    """Our config from the ``model`` section of a training config; ``size`` and the family fill what is not given.
+
+    Raises:
+        ConfigError: an unknown family, size or key, values that do not fit together, or a shape that the family's
+            checkpoints cannot hold.
+    """
+    known = {*ModelConfig.model_fields, "size"}
     for key in values:
         if key not in known:
             raise ConfigError(f"unknown key '{key}'", where=f"model.{key}", hint=nearest(key, known))
-    family = values.get("family", "llama")
+    family = str(values.get("family", "llama"))
     if family not in FAMILIES:
-        raise ConfigError(f"unknown model family '{family}'", where="model.family", hint=nearest(str(family), FAMILIES))
-    for key in ("layers", "width", "heads", "vocab_size", "max_positions"):
-        if not isinstance(values.get(key), int):
-            raise ConfigError("a whole number is needed here", where=f"model.{key}")
+        raise ConfigError(f"unknown model family '{family}'", where="model.family", hint=nearest(family, FAMILIES))
+    values = _sized(FAMILIES[family], values)
+    needed = ["layers", "width", "heads", "vocab_size", "max_positions"]
+    for key in needed + [key for key in ("head_width",) if key in values]:
+        if type(values.get(key)) is not int or values[key] < 1:
+            hint = None if key in values else "or give a published size: " + ", ".join(FAMILIES[family].sizes)
+            raise ConfigError("a whole number of at least 1 is needed here", where=f"model.{key}", hint=hint)
     if values["width"] % values["heads"] and "head_width" not in values:
         raise ConfigError(
             f"width ({values['width']}) must be a multiple of heads ({values['heads']})", where="model.heads"
@@ -108,6 +169,37 @@ def config_from_user(values: Mapping[str, Any]) -> ModelConfig:
     shape = {"family": family, "kv_heads": values["heads"], "head_width": values["width"] // values["heads"]}
     filled = {**shape, **FAMILIES[family].module.defaults(values), **values}
     try:
-        return validate(ModelConfig, filled)
+        config = validate(ModelConfig, filled)
     except ConfigError as error:
         raise ConfigError(error.message, where=f"model.{error.where}", hint=error.hint) from None
+    _check_family(config)
+    return config
+
+
+def _sized(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with those of a published size before them."""
+    given = {key: value for key, value in values.items() if key != "size"}
+    if "size" not in values:
+        return given
+    size = str(values["size"]).lower()
+    if size not in family.sizes:
+        message = f"the family '{family.name}' has no size '{values['size']}'"
+        raise ConfigError(message, where="model.size", hint="known: " + ", ".join(family.sizes))
+    return family.sizes[size] | given
+
+
+def _check_family(config: ModelConfig) -> None:
+    """Refuses a shape that the family's config.json cannot say: the folder would be read as another network."""
+    try:
+        read = config_from_hf(config_to_hf(config), where="config.json")
+    except ModelError as error:
+        where = "model.head" if error.where == "head" else "model"
+        raise ConfigError(error.message, where=where, hint=error.hint) from None
+    for key in ModelConfig.model_fields:
+        ours, theirs = getattr(config, key), getattr(read, key)
+        if ours != theirs:
+            raise ConfigError(
+                f"a {config.family} model cannot have {ours!r} here: its saved folder would say {theirs!r}",
+                where=f"model.{key}",
+                hint="leave it out, or choose another family",
+            )

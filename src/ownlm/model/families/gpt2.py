@@ -18,6 +18,16 @@ ACTIVATIONS = {
 }
 
 
+# Radford et al. 2019, table 2, with the heads of the published checkpoints.
+_SHARED = {"vocab_size": 50257, "max_positions": 1024}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": _SHARED | {"layers": 12, "width": 768, "heads": 12},
+    "medium": _SHARED | {"layers": 24, "width": 1024, "heads": 16},
+    "large": _SHARED | {"layers": 36, "width": 1280, "heads": 20},
+    "xl": _SHARED | {"layers": 48, "width": 1600, "heads": 25},
+}
+
+
 def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a GPT-2 of the given width."""
     return {

@@ -10,6 +10,50 @@ from ..config import ModelConfig
 from .weights import Weight, llama_weights
 
 
+def _size(
+    layers: int, width: int, heads: int, kv_heads: int, inner: int, vocab_size: int, context: int, **rest: Any
+) -> dict[str, Any]:
+    return {
+        "layers": layers,
+        "width": width,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "feedforward_width": inner,
+        "vocab_size": vocab_size,
+        "max_positions": context,
+        **rest,
+    }
+
+
+_UNTIED = {"tied_head": False}
+_LLAMA3 = {"rope_theta": 500000.0, **_UNTIED}
+_STRETCHED = {"kind": "llama3", "low_frequency_factor": 1.0, "high_frequency_factor": 4.0}
+_LLAMA31 = _LLAMA3 | {"rope_scaling": _STRETCHED | {"factor": 8.0}}
+_LLAMA32 = {"rope_theta": 500000.0, "rope_scaling": _STRETCHED | {"factor": 32.0}}
+
+# Touvron et al. 2023a (table 2) and 2023b; Grattafiori et al. 2024 (table 3); SmolLM2 (Allal et al. 2025), all with
+# what the published config.json adds.
+SIZES: dict[str, dict[str, Any]] = {
+    "7b": _size(32, 4096, 32, 32, 11008, 32000, 2048, norm_eps=1e-6, **_UNTIED),
+    "13b": _size(40, 5120, 40, 40, 13824, 32000, 2048, norm_eps=1e-6, **_UNTIED),
+    "33b": _size(60, 6656, 52, 52, 17920, 32000, 2048, norm_eps=1e-6, **_UNTIED),
+    "65b": _size(80, 8192, 64, 64, 22016, 32000, 2048, norm_eps=1e-5, **_UNTIED),
+    "2-7b": _size(32, 4096, 32, 32, 11008, 32000, 4096, **_UNTIED),
+    "2-13b": _size(40, 5120, 40, 40, 13824, 32000, 4096, **_UNTIED),
+    "2-70b": _size(80, 8192, 64, 8, 28672, 32000, 4096, **_UNTIED),
+    "3-8b": _size(32, 4096, 32, 8, 14336, 128256, 8192, **_LLAMA3),
+    "3-70b": _size(80, 8192, 64, 8, 28672, 128256, 8192, **_LLAMA3),
+    "3.1-8b": _size(32, 4096, 32, 8, 14336, 128256, 131072, **_LLAMA31),
+    "3.1-70b": _size(80, 8192, 64, 8, 28672, 128256, 131072, **_LLAMA31),
+    "3.1-405b": _size(126, 16384, 128, 8, 53248, 128256, 131072, **_LLAMA31),
+    "3.2-1b": _size(16, 2048, 32, 8, 8192, 128256, 131072, **_LLAMA32),
+    "3.2-3b": _size(28, 3072, 24, 8, 8192, 128256, 131072, **_LLAMA32),
+    "smollm2-135m": _size(30, 576, 9, 3, 1536, 49152, 8192, rope_theta=100000.0),
+    "smollm2-360m": _size(32, 960, 15, 5, 2560, 49152, 8192, rope_theta=100000.0),
+    "smollm2-1.7b": _size(24, 2048, 32, 32, 8192, 49152, 8192, rope_theta=130000.0),
+}
+
+
 def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a Llama of the given width: two thirds of 4 x width, rounded up to 64, keep GPT-2's parameter count."""
     return {

@@ -9,6 +9,20 @@ from ..config import ModelConfig
 from . import llama
 from .weights import Weight, llama_weights
 
+# Jiang et al. 2023, table 1.
+SIZES: dict[str, dict[str, Any]] = {
+    "7b": {
+        "layers": 32,
+        "width": 4096,
+        "heads": 32,
+        "kv_heads": 8,
+        "feedforward_width": 14336,
+        "vocab_size": 32000,
+        "max_positions": 8192,
+        "sliding_window": 4096,
+    },
+}
+
 
 def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a Mistral of the given width."""
@@ -30,4 +44,4 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 
 def weights(config: ModelConfig) -> dict[str, Weight]:
     """Our names to the checkpoint's."""
-    return llama_weights(config)
+    return llama_weights(config, span_stack="model")

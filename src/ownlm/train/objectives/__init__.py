@@ -7,13 +7,24 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from .base import Objective, Reading
+from .classify import Classify, ClassifyConfig
 from .language import Causal, CausalConfig, Chat, ChatConfig
+from .masked import Masked, MaskedConfig
+from .span import Span, SpanConfig
 
 __all__ = ["OBJECTIVES", "Objective", "ObjectiveConfig", "Reading", "make_objective"]
 
-ObjectiveConfig = Annotated[CausalConfig | ChatConfig, Field(discriminator="kind")]
+ObjectiveConfig = Annotated[
+    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig, Field(discriminator="kind")
+]
 
-OBJECTIVES: dict[str, type[Objective[Any]]] = {"causal": Causal, "chat": Chat}
+OBJECTIVES: dict[str, type[Objective[Any]]] = {
+    "causal": Causal,
+    "masked": Masked,
+    "chat": Chat,
+    "classify": Classify,
+    "span": Span,
+}
 
 
 def make_objective(config: Any, seed: int) -> Objective[Any]:

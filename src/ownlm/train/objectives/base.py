@@ -59,6 +59,7 @@ class Objective(Generic[C]):
         heads: the heads that a model for it may have, the first being the one it is given (ModelConfig.head).
         unit: what its loss is a mean over: a token, a document, a pair or a question.
         data_kind: what a dataset made for it says of itself (TokenDataset.info["kind"]).
+        shifted: whether a target is the token after the one that it belongs to, and not that one itself.
         seed: the run's.
     """
 
@@ -66,6 +67,7 @@ class Objective(Generic[C]):
     heads: ClassVar[tuple[str, ...]] = ("lm",)
     unit: ClassVar[str] = "token"
     data_kind: ClassVar[str] = "text"
+    shifted: ClassVar[bool] = True
 
     def __init__(self, config: C, seed: int) -> None:
         self.config, self.seed = config, seed

@@ -1,0 +1,65 @@
+"""``ownlm plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .answer import Answer, columns
+
+
+def plan(
+    config: Annotated[Path, typer.Argument(help="The run's settings, in YAML.", metavar="CONFIG.yaml")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings that differ, such as micro_batch_tokens=1024.", metavar="KEY=VALUE"),
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Plan for this kind of GPU: a100, h100, h200, b200, l40s, rtx4090.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", help="How many; none is the fewest that hold it.", min=1)
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", help="Of an hour of this machine, or of one GPU, in any currency.", min=0)
+    ] = None,
+) -> Answer:
+    """Say what a run will take before it begins, and what to change where it does not fit.
+
+    On this machine, one and two of the model's layers are trained for a step and measured; nothing is written.
+    """
+    from ..config import parse_override
+    from ..progress import say
+    from ..train.config import read_train_config
+    from ..train.plan.report import make_plan
+
+    settings = read_train_config(config, dict(parse_override(text) for text in overrides or []))
+    planned = make_plan(settings, say, gpu=gpu, gpus=gpus, price=price)
+    return Answer(planned.as_json(), text_of(planned.as_json()))
+
+
+def text_of(values: dict) -> str:
+    """The plan in a table, with its advice and its arithmetic."""
+    from ..units import format_bytes, format_number, format_seconds
+
+    parts = {"process": "program", "weights": "weights", "optimizer": "optimizer", "step": "step", "slack": "allocator"}
+    by_part = ", ".join(f"{name} {format_bytes(values['memory'][key])}" for key, name in parts.items())
+    trained = values["trained_parameters"]
+    share = "" if trained == values["parameters"] else f", {trained:,} of an adapter trained"
+    verdict = "fits" if values["fits"] else "does not fit"
+    rows = [
+        ["parameters", f"{values['parameters']:,}{share}"],
+        ["memory", f"{format_bytes(values['memory_bytes'])} ({by_part})"],
+        ["", f"{verdict} into the {format_bytes(values['available_bytes'])} here"],
+        ["run", f"{values['steps']:,} steps, {values['tokens']:,} tokens"],
+    ]
+    if values["tokens_per_second"]:
+        seconds = values["hours"] * 3600
+        rows.append(["speed", f"{format_number(values['tokens_per_second'])} tokens/s: {format_seconds(seconds)}"])
+    if values["cost"] is not None:
+        rows.append(["cost", f"{values['cost']:,.2f}"])
+    rows += [["advice" if not number else "", line] for number, line in enumerate(values["advice"])]
+    rows += [["cluster" if not number else "", line] for number, line in enumerate(values.get("arithmetic", []))]
+    return columns(rows, indent="")

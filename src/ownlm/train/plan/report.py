@@ -1,0 +1,258 @@
+"""The plan of a run: what it will take, whether it fits, and what to change where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...devices import choose_device, choose_dtype, resident_bytes, usable_memory_bytes
+from ...errors import ConfigError
+from ...model.adapters import adapter_parameters
+from ...tokens.batch import Batch
+from ...units import format_bytes
+from ..config import TrainConfig
+from ..data import TrainingData, prepare_data
+from ..memory import auto_micro_batch_tokens
+from ..setup import Setup, set_up
+from .cluster import Cluster, Gpu, find_gpu, size_cluster
+from .memory import Memory, optimizer_bytes, step_bytes, step_bytes_by_arithmetic, weight_bytes, with_slack
+from .probe import Probe, probe
+
+# Of the machine's memory, what a run may take: the system and other programs need the rest.
+USABLE = 0.9
+# Of a CPU's measured step, what loading, counting and validation add.
+OVERHEAD = 1.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        parameters, trained: exact counts.
+        memory: the most at once, by part, on each worker.
+        available: the memory there is.
+        steps, tokens: of the whole run.
+        tokens_per_second: predicted; None where no layer could be measured.
+        seconds: of the whole run.
+        cost: at the given price an hour.
+        micro_batch_tokens: tokens in memory at once.
+        advice: what to change where it does not fit, or would be better.
+        cluster: what it would need elsewhere.
+    """
+
+    parameters: int
+    trained: int
+    memory: Memory
+    available: int
+    steps: int
+    tokens: int
+    tokens_per_second: float | None
+    seconds: float | None
+    cost: float | None
+    micro_batch_tokens: int
+    advice: list[str] = field(default_factory=list)
+    cluster: Cluster | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it fits into this machine's memory."""
+        return self.memory.total <= USABLE * self.available
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        parts = {name: getattr(self.memory, name) for name in ("process", "weights", "optimizer", "step", "slack")}
+        result: dict[str, Any] = {
+            "parameters": self.parameters,
+            "trained_parameters": self.trained,
+            "memory_bytes": self.memory.total,
+            "memory": parts,
+            "available_bytes": self.available,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "tokens_per_second": self.tokens_per_second,
+            "hours": None if self.seconds is None else self.seconds / 3600,
+            "cost": self.cost,
+            "fits": self.fits,
+            "micro_batch_tokens": self.micro_batch_tokens,
+            "advice": self.advice,
+        }
+        if self.cluster is not None:
+            result |= {"gpus": self.cluster.gpus, "arithmetic": list(self.cluster.arithmetic)}
+        return result
+
+
+def make_plan(
+    config: TrainConfig,
+    say: Callable[[str], None],
+    *,
+    gpu: str | None = None,
+    gpus: int | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Plans a run without beginning it.
+
+    Args:
+        config: the run's.
+        say: tells the user something.
+        gpu: plan for so many of this kind of GPU in place of this machine.
+        gpus: how many; None is the fewest that hold it.
+        price: of an hour of the machine, or of one GPU, in any currency.
+
+    Raises:
+        UserError: what the run itself would refuse.
+    """
+    device = choose_device(config.device)
+    kind = find_gpu(gpu) if gpu is not None else None
+    setup = set_up(config)
+    data = None if config.steps is not None and not _all_there(config) else prepare_data(config, setup, say)
+    if data is None and config.steps is None:
+        raise ConfigError("without its data a plan needs the number of steps", where="steps")
+    return _planned(config, setup, data, device, kind, gpus, price)
+
+
+def _planned(
+    config: TrainConfig,
+    setup: Setup,
+    data: TrainingData | None,
+    device: torch.device,
+    gpu: Gpu | None,
+    gpus: int | None,
+    price: float | None,
+) -> Plan:
+    shape = setup.shape
+    steps, tokens = _extent(config, data)
+    size = config.micro_batch_tokens
+    micro = auto_micro_batch_tokens(shape, config.batch_tokens, device) if size == "auto" else size
+    parameters = shape.parameters()
+    trained = parameters if config.adapter is None else adapter_parameters(shape, config.adapter)
+    length = min(config.data.length or shape.max_positions, shape.max_positions, config.batch_tokens)
+    probed = None
+    if gpu is None:
+        probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
+    memory = predict_memory(config, setup, probed, micro, trained, device)
+    speed = None if probed is None else predicted_speed(config, probed, shape.layers, trained, micro)
+    seconds = None if speed is None else tokens / speed
+    available = _available(device)
+    cluster = None
+    if gpu is not None or memory.total > USABLE * available:
+        kind = gpu or find_gpu("h100")
+        cluster = size_cluster(shape, tokens, min(micro, 8192), length, kind, gpus)
+        if gpu is not None:
+            seconds, speed = cluster.seconds, tokens / cluster.seconds if cluster.seconds else None
+    cost = None
+    if price is not None and seconds is not None:
+        cost = price * seconds / 3600 * (cluster.gpus if gpu is not None and cluster else 1)
+    plan = Plan(parameters, trained, memory, available, steps, tokens, speed, seconds, cost, micro, cluster=cluster)
+    plan.advice.extend(_advice(config, setup, plan, probed, device))
+    return plan
+
+
+def predict_memory(
+    config: TrainConfig, setup: Setup, probed: Probe | None, micro: int, trained: int, device: torch.device
+) -> Memory:
+    """The most memory at once, with micro-batches of ``micro`` tokens."""
+    shape = setup.shape
+    compute = choose_dtype(config.precision, device)
+    gradients = 4 * trained
+    several = -(-config.batch_tokens // micro)
+    if probed is None:
+        step = step_bytes_by_arithmetic(shape, micro, gradients, several)
+    else:
+        step = step_bytes(probed, shape.layers, gradients, several)
+        # What a layer keeps grows with the tokens; the probe may have had fewer.
+        step = round(step * max(1.0, micro / max(1, probed.tokens)) if micro > probed.tokens else step)
+    weights = weight_bytes(config, shape.parameters() + (trained if config.adapter else 0), trained, compute)
+    return with_slack(resident_bytes(), weights, optimizer_bytes(config, trained), step, device)
+
+
+def predicted_speed(config: TrainConfig, probed: Probe, layers: int, trained: int, micro: int) -> float:
+    """Tokens a second of the whole run."""
+    rounds = max(1.0, config.batch_tokens / max(1, probed.tokens))
+    per_parameter = probed.two.update_seconds / max(1, probed.trained[1])
+    seconds = rounds * probed.seconds(layers) + per_parameter * trained
+    return config.batch_tokens / (seconds * OVERHEAD)
+
+
+def _all_there(config: TrainConfig) -> bool:
+    return all(Path(name).exists() for name in [*config.data.sources, *config.data.validation])
+
+
+def _extent(config: TrainConfig, data: TrainingData | None) -> tuple[int, int]:
+    """Steps and tokens of the run."""
+    if data is None:
+        assert config.steps is not None
+        return config.steps, config.steps * config.batch_tokens
+    steps = data.steps(config)
+    # The mean of a few steps: they are filled alike.
+    some = [data.loader.tokens(step) for step in range(min(steps, 8))]
+    return steps, round(steps * sum(some) / len(some))
+
+
+def _batch(config: TrainConfig, setup: Setup, data: TrainingData | None, micro: int, length: int) -> Batch:
+    """The largest micro-batch of the first step; without data, full documents of arbitrary tokens."""
+    if data is not None:
+        batches = data.loader.micro_batches(0, micro)
+        return setup.objective.batch(max(batches, key=len), 0)
+    count = max(1, min(micro, config.batch_tokens) // length)
+    tokens = torch.arange(count * length) % setup.shape.vocab_size
+    starts = tuple(range(0, count * length + 1, length))
+    weights = torch.ones(len(tokens))
+    positions = torch.arange(len(tokens)) % length
+    return Batch(tokens, positions, starts, tokens.roll(-1), weights, tuple(range(count)))
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return usable_memory_bytes()
+
+
+def _advice(config: TrainConfig, setup: Setup, plan: Plan, probed: Probe | None, device: torch.device) -> list[str]:
+    """What to change: where it does not fit, the first change that makes it fit, smallest first."""
+    if plan.fits:
+        return []
+    room = USABLE * plan.available
+    advice = []
+    shape, over = setup.shape, plan.memory.total - USABLE * plan.available
+    micro = plan.micro_batch_tokens
+    length = min(config.data.length or shape.max_positions, micro)
+    if micro > length:
+        share = plan.memory.step * (1 - length / micro)
+        if over < share:
+            advice.append(f"micro_batch_tokens={length} keeps {format_bytes(round(share))} less in memory")
+    if shape.layers > 1 and probed is not None and over < probed.layer_kept * (shape.layers - 1):
+        layers = min(shape.layers - 1, -(-int(over) // max(1, probed.layer_kept)))
+        advice.append(f"recompute={layers} computes so many layers again in place of keeping them")
+    if config.optimizer.states == "float32":
+        saved = plan.memory.optimizer - optimizer_bytes(
+            config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"states": "eight_bit"})}),
+            plan.trained,
+        )
+        if over < saved:
+            advice.append(f"optimizer.states=eight_bit takes {format_bytes(saved)} less")
+    if config.adapter is None and config.base is not None:
+        advice.append("adapter.kind=lora trains a small adapter beside the frozen base")
+    elif config.adapter is not None and config.adapter.quantize_base == "none":
+        advice.append("adapter.quantize_base=nf4 keeps the frozen base in 4 bits")
+    states = plan.memory.weights + plan.memory.optimizer + 4 * plan.trained
+    rest = room - plan.memory.process - plan.memory.step
+    if device.type == "cuda" and rest > 0:
+        advice.append(f"{-(-states // int(rest))} workers (--workers) hold it between them")
+    if plan.cluster is not None and plan.cluster.gpus:
+        advice.append(f"{plan.cluster.gpus} GPUs of the kind below hold it")
+    return advice
+
+
+def compared(plan: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, float]:
+    """A run's actual figures over the planned ones."""
+    pairs = {"memory": ("memory_bytes", "peak_memory_bytes"), "speed": ("tokens_per_second", "tokens_per_second")}
+    return {
+        name: summary[actual] / plan[planned]
+        for name, (planned, actual) in pairs.items()
+        if plan.get(planned) and summary.get(actual)
+    }

@@ -1,0 +1,128 @@
+"""``ownlm predict`` for each kind of model, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ownlm as library
+from ownlm.model.checkpoint import load_model_folder, read_config, save_model_folder
+from ownlm.tokens.tokenizer import load_tokenizer
+
+
+@pytest.fixture
+def model(encoder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The tiny encoder with another head, as a folder."""
+
+    def make(head: str, **changes: Any) -> Path:
+        config = read_config(encoder).model_copy(update={"head": head, **changes})
+        folder = tmp_path / f"{head}-{changes.get('problem', '')}"
+        save_model_folder(load_model_folder(encoder, config=config, seed=3), folder, tokenizer=load_tokenizer(encoder))
+        return folder
+
+    return make
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_classes(model: Callable[..., Path], ownlm: Callable[..., Any], tmp_path: Path) -> None:
+    folder = model("classify", labels=("bad", "good"))
+    done = ownlm("predict", folder, "--text", "the model reads", "--text", "it learns", "--json")
+    assert done.code == 0 and done.object["model"] == str(folder)
+    first, second = done.object["predictions"]
+    assert (first["text"], second["text"]) == ("the model reads", "it learns")
+    for one in (first, second):
+        assert set(one) == {"text", "label", "score", "scores", "labels"}
+        assert one["score"] == one["scores"][one["label"]] and sum(one["scores"].values()) == pytest.approx(1)
+    file = write(tmp_path / "a.jsonl", [{"sentence": "the model reads", "label": "good"}, {"sentence": "it learns"}])
+    assert ownlm("predict", folder, "--file", file, "--json").object["predictions"] == [first, second]
+    done = ownlm("predict", folder, "--text", "the model reads")
+    assert done.out.split() == [first["label"], f"{first['score']:.3f}", "the", "model", "reads"]
+    loaded = library.load_model(folder)
+    found = library.predict(loaded, ["the model reads", ("it", "learns")])
+    assert found[0].label == first["label"] and found[1].text == ("it", "learns")
+
+
+def test_several_classes_and_numbers(model: Callable[..., Path], ownlm: Callable[..., Any]) -> None:
+    folder = model("classify", labels=("a", "b", "c"), problem="multi")
+    (one,) = ownlm("predict", folder, "--text", "the model", "--json").object["predictions"]
+    assert one["labels"] == [label for label, score in one["scores"].items() if score >= 0.5]
+    folder = model("classify", labels=("score",), problem="regression")
+    (one,) = ownlm("predict", folder, "--text", "the model", "--json").object["predictions"]
+    assert one["label"] == "score" and one["scores"] == {"score": one["score"]}
+
+
+def test_answers(model: Callable[..., Path], ownlm: Callable[..., Any], tmp_path: Path) -> None:
+    folder, context = model("span"), "the model reads text by word and learns"
+    asked = ("--question", "what reads?", "--context", context)
+    done = ownlm("predict", folder, *asked, "--null-threshold", "inf", "--max-answer", "3", "--json")
+    (one,) = done.object["predictions"]
+    assert set(one) == {"question", "answer", "score", "start", "end", "others"}
+    assert one["answer"] == context[one["start"] : one["end"]] and len(one["answer"].split()) <= 3
+    file = write(tmp_path / "a.jsonl", [{"question": "what reads?", "context": context}])
+    again = ownlm("predict", folder, "--file", file, "--null-threshold", "inf", "--max-answer", "3", "--json")
+    assert again.object["predictions"] == [one]
+    done = ownlm("predict", folder, *asked, "--null-threshold=-1e6", "--json")
+    (none,) = done.object["predictions"]
+    assert (none["answer"], none["start"], none["end"]) == (None, None, None)
+    assert ownlm("predict", folder, *asked, "--null-threshold=-1e6").out.startswith("(no answer)")
+    found = library.predict(library.load_model(folder), [("what reads?", context)], null_threshold=float("inf"))
+    assert found[0].answer in context
+
+
+def test_gaps(model: Callable[..., Path], ownlm: Callable[..., Any]) -> None:
+    folder = model("masked")
+    done = ownlm("predict", folder, "--text", "the [MASK] reads", "--top", "3", "--json")
+    (one,) = done.object["predictions"]
+    assert one["text"] == "the [MASK] reads" and len(one["scores"]) == 3
+    assert one["filled"] == f"the {one['label']} reads" and one["gaps"] == [one["scores"]]
+    assert one["label"] in ownlm("predict", folder, "--text", "the [MASK] reads").out
+
+
+@pytest.mark.parametrize(
+    ("head", "arguments", "message", "hint"),
+    [
+        ("classify", ["--question", "q", "--context", "c"], "this model tells the class of a text", "--text"),
+        ("span", ["--text", "x"], "this model answers questions about a text", "--question and --context"),
+        ("masked", ["--question", "q", "--context", "c"], "this model fills gaps in a text", "[MASK]"),
+        ("none", ["--text", "x"], "this model has no head", "fine-tune it first"),
+        ("classify", ["--question", "q"], "--context is missing", "a question needs its context"),
+        ("classify", [], "give one of the ways to say what to predict on", "--text, --file"),
+        ("classify", ["--text", "x", "--file", "y"], "give one of the ways to say what to predict on", "--file"),
+        ("classify", ["--file", "nothing.jsonl"], "there is no such file", "check the path"),
+        ("classify", ["--text", " "], "text 1 is empty", "some words"),
+        ("classify", ["--text", "model " * 90], "text 1 has 92 tokens, and the model reads at most 64", "--cut"),
+        ("masked", ["--text", "no gap"], "text 1 has no gap", "[MASK]"),
+        ("classify", ["--text", "x", "--batch-tokens", "0"], "must be at least 1", ""),
+        ("classify", ["--txt", "x"], "--txt", "--text"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_in_a_sentence(
+    head: str, arguments: list[str], message: str, hint: str, model: Callable[..., Path], ownlm: Callable[..., Any]
+) -> None:
+    folder = model(head, **({"labels": ("a", "b")} if head == "classify" else {}))
+    done = ownlm("predict", folder, *arguments, "--json")
+    error = done.object["error"]
+    assert done.code == 2 and message in error["message"] and hint in (error["hint"] or "")
+
+
+def test_a_model_that_writes_is_sent_to_its_command(corpus: Path, ownlm: Callable[..., Any]) -> None:
+    done = ownlm("predict", corpus / "base", "--text", "the model")
+    assert done.code == 2 and "this model continues texts" in done.err and "ownlm generate" in done.err
+
+
+def test_a_long_text_is_read_from_its_beginning_where_asked(
+    model: Callable[..., Path], ownlm: Callable[..., Any]
+) -> None:
+    folder = model("classify", labels=("a", "b"))
+    done = ownlm("predict", folder, "--text", "model " * 90, "--cut", "--json")
+    (one,) = done.object["predictions"]
+    (other,) = ownlm("predict", folder, "--text", "model " * 62, "--json").object["predictions"]
+    assert one["scores"] == other["scores"]
