@@ -86,6 +86,40 @@ def test_gaps(model: Callable[..., Path], ownlm: Callable[..., Any]) -> None:
     assert one["label"] in ownlm("predict", folder, "--text", "the [MASK] reads").out
 
 
+def test_scores_where_the_right_ones_are_known(
+    model: Callable[..., Path], ownlm: Callable[..., Any], tmp_path: Path
+) -> None:
+    texts = ["the model reads", "it learns", "what it has seen", "by word and token"]
+    folder = model("classify", labels=("bad", "good"))
+
+    def scores(folder: Path, rows: list[dict[str, Any]]) -> tuple[Any, Any]:
+        done = ownlm("predict", folder, "--file", write(tmp_path / "a.jsonl", rows), "--score", "--json")
+        return done.object.get("predictions"), done.object.get("scores", done.object.get("error"))
+
+    right = [one["label"] for one in scores(folder, [{"text": t, "label": "bad"} for t in texts])[0]]
+    flipped = [{"bad": "good", "good": "bad"}[right[0]], *right[1:]]
+    measured = scores(folder, [{"text": t, "label": label} for t, label in zip(texts, flipped, strict=True)])[1]
+    assert measured["accuracy"] == 0.75 and set(measured) == {"accuracy", "macro_f1", "matthews"}
+    wrong = scores(folder, [{"text": "the model", "label": "goood"}])[1]
+    assert "'goood' is not one of the model's classes" in wrong["message"] and wrong["where"].endswith("a.jsonl:1")
+    several = model("classify", labels=("a", "b"), problem="multi")
+    given = [one["labels"] for one in scores(several, [{"text": t, "a": 0, "b": 1} for t in texts])[0]]
+    rows = [{"text": t, "a": int("a" in g), "b": int("b" in g)} for t, g in zip(texts, given, strict=True)]
+    assert scores(several, rows)[1]["micro_f1"] == (1 if any(given) else 0)
+    numbers = model("classify", labels=("score",), problem="regression")
+    found = scores(numbers, [{"text": t, "score": 0} for t in texts])[0]
+    rows = [{"text": t, "score": one["score"] + 2} for t, one in zip(texts, found, strict=True)]
+    measured = scores(numbers, rows)[1]
+    assert measured["mean_squared_error"] == pytest.approx(4) and measured["pearson"] == pytest.approx(1)
+    span = model("span")
+    question = {"question": "what reads?", "context": "the model reads text"}
+    (answered,) = scores(span, [{**question, "answers": ["text"]}])[0]
+    measured = scores(span, [{**question, "answers": [answered["answer"]] if answered["answer"] else []}])[1]
+    assert measured["exact"] == measured["f1"] == 100
+    done = ownlm("predict", folder, "--text", "x", "--score", "--json")
+    assert done.code == 2 and "nothing to compare with" in done.object["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("head", "arguments", "message", "hint"),
     [

@@ -143,6 +143,49 @@ def test_personal_data_is_masked_in_what_is_kept_and_in_the_report(built: tuple[
     assert any("[EMAIL]" in (row["text"] or "") for row in rows(out))
 
 
+@pytest.mark.parametrize("policy", ["mask", "replace", "drop"])
+def test_personal_data_is_hidden_in_all_that_is_carried_along(policy: str, tmp_path: Path) -> None:
+    draw = random.Random(5)
+    words = ["bridge", "river", "stone", "letter", "garden", "window", "paper", "street"]
+    mail, iban = "joe.bloggs@corp-of-maine.com", "GB29NWBK60161331926819"
+    arguments = json.dumps({"to": mail, "account": iban})
+    call = {"id": "c1", "type": "function", "function": {"name": "pay", "arguments": arguments}}
+    fields = {"title": f"Mail of {mail}", "url": f"https://x.org/?u={mail}", "customer": mail, "from": {"mail": mail}}
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for number in range(12):
+            said = paragraphs(draw, 2, words)
+            chat = [
+                {"role": "user", "content": said, "name": mail},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "content": "Done.", "tool_call_id": "c1"},
+                {"role": "assistant", "content": paragraphs(draw, 2, words)},
+            ]
+            personal = fields if number % 3 else {"title": f"Letter {number}"}
+            file.write(json.dumps(personal | ({"messages": chat} if number % 3 == 2 else {"text": said})) + "\n")
+        # Dropped for another reason, it stays in the table with all but its text.
+        file.write(json.dumps(fields | {"text": "Too short."}) + "\n")
+    columns = {"group": "customer", "metadata": ["from"]}
+    source = {"name": "rows", "path": str(tmp_path / "rows.jsonl"), "columns": columns}
+    changes = {"sources": [source], "personal_data": {"policy": {"all": policy}}, "duplicates": {"near": None}}
+    manifest = build(tmp_path, tmp_path / "out", workers=1, split={"validation": 0, "test": 0}, **changes)
+    dropped = manifest["documents"]["dropped"]
+    assert dropped["filter/too_short"] == 1
+    # Addresses come first, so for these all others are dropped.
+    assert dropped.get("personal-data/email", 0) == (8 if policy == "drop" else 0)
+    assert manifest["personal_data"]["email"]["found"] == 4 * 9 + 2 * 4
+    table = rows(tmp_path / "out")
+    assert [row["title"] for row in table][0] == "Letter 0"
+    hidden = {"mask": "[EMAIL]", "replace": "email1@example.com", "drop": "[EMAIL]"}[policy]
+    assert {row["group"] for row in table} == {hidden, None}
+    for written in (json.dumps(table), *(path.read_text() for path in (tmp_path / "out").glob("*.*"))):
+        assert not any(secret in written for secret in (mail, iban, "bloggs"))
+    chats = [json.loads(row["messages"]) for row in table if row["messages"]]
+    assert len(chats) == (0 if policy == "drop" else 4)
+    for chat in chats:
+        assert chat[0]["name"] == hidden and chat[1]["tool_calls"][0]["id"] == chat[2]["tool_call_id"] == "c1"
+        assert json.loads(chat[1]["tool_calls"][0]["function"]["arguments"])["to"] == hidden
+
+
 def shingles(text: str, n: int = 5) -> set[tuple[str, ...]]:
     words = "".join(c.lower() if c.isascii() and c.isalnum() else " " for c in text).split()
     return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
@@ -171,11 +214,16 @@ def without_paths(out: Path) -> dict[str, str]:
     return {name: content for name, content in digest(out).items() if name != "report.html"}
 
 
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
 def test_killed_anywhere_the_same_command_ends_with_the_same_bytes(
-    built: tuple[Path, dict[str, Any]], messy: Path, tmp_path: Path
+    built: tuple[Path, dict[str, Any]], messy: Path, tmp_path: Path, kind: str
 ) -> None:
-    path, out = tmp_path / "recipe.json", tmp_path / "out"
-    path.with_suffix(".yaml").write_text(json.dumps(recipe(messy)))
+    path, out, whole = tmp_path / "recipe.json", tmp_path / "out", built[0]
+    tokenizer = {"kind": kind, "vocab_size": 600}
+    path.with_suffix(".yaml").write_text(json.dumps(recipe(messy, tokenizer=tokenizer)))
+    if kind != "bpe":
+        whole = tmp_path / "whole"
+        build(messy, whole, tokenizer=tokenizer)
     command = [sys.executable, "-m", "ownlm", "data", "build", str(path.with_suffix(".yaml")), "--out", str(out)]
     draw = random.Random(1)
     killed = 0
@@ -193,7 +241,7 @@ def test_killed_anywhere_the_same_command_ends_with_the_same_bytes(
         assert process.returncode == 0, errors.decode()
         break
     assert killed >= 3
-    assert without_paths(out) == without_paths(built[0])
+    assert without_paths(out) == without_paths(whole)
 
 
 def complete(out: Path) -> bool:

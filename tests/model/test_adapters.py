@@ -467,13 +467,12 @@ def test_dropout_is_of_what_the_update_reads_and_of_nothing_else(folder: Callabl
 
 @kinds
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-@pytest.mark.parametrize("targets", ["all-linear", ["qkv", "down"], ["attn.c_proj", "o_proj"]])
+@pytest.mark.parametrize("targets", ["all-linear", ["qkv", "down"]])
 def test_one_pass_gives_the_gradients_of_two(
     family: str, kind: str, targets: Any, folder: Callable[[str], Path]
 ) -> None:
     """Where the base is trained too, its own pass and the adapter's are apart, and autograd adds up what they say."""
-    names = [t for t in targets if (t[:2] == "o_") == (family == "llama") or "proj" not in t]
-    lora = LoraConfig(rank=3, targets=targets if isinstance(targets, str) else names, **KINDS[kind][0])
+    lora = LoraConfig(rank=3, targets=targets, **KINDS[kind][0])
     results = []
     for apart in (False, True):
         model = adapted(folder(family), lora)
@@ -548,7 +547,7 @@ def test_bfloat16_sees_a_small_change_of_a_length(folder: Callable[[str], Path])
 @pytest.mark.parametrize("targets", [["self_attn.q_proj", "mlp.down_proj"], "model.layers.1.self_attn.o_proj"])
 def test_targets_may_be_named_by_their_last_few_names(targets: Any, folder: Callable[[str], Path]) -> None:
     base = folder("llama")
-    tensors, config = peft_state(adapted(base, LoraConfig(targets=targets)), LoraConfig(targets=targets), "")
+    tensors, _ = peft_state(adapted(base, LoraConfig(targets=targets)), LoraConfig(targets=targets), "")
     theirs = [targets] if isinstance(targets, str) else targets
     reference = get_peft_model(reference_base(base), PeftConfig(target_modules=theirs, r=16))
     assert set(tensors) == set(get_peft_model_state_dict(reference))

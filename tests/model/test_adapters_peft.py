@@ -199,7 +199,7 @@ def test_what_peft_saves_gives_equal_outputs(family: str, head: str, kind: str, 
     assert difference(ours(model), expected) < 1e-4
     assert difference(plain, expected) > 0.1, "the adapter does something"
     assert (lora.rank, lora.strength, lora.rslora) == (3, 6, kind == "rsdora")
-    tensors, config = peft_state(model, lora, str(folder))
+    tensors, _ = peft_state(model, lora, str(folder))
     stored = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     head_weights = {name for name in tensors if ".lora_" not in name}
     assert set(tensors) - head_weights == {name for name in stored if ".lora_" in name}
@@ -357,6 +357,7 @@ def test_an_adapter_for_another_base_is_refused(base: Bases, tmp_path: Path) -> 
         (variant("half", {n: t for n, t in tensors.items() if n != last}), base("llama", "lm"), f"'{last}' is missing"),
         (variant("wider", tensors | {last: torch.zeros(32, 4)}), base("llama", "lm"), r"\[32, 4\]"),
         (variant("empty", {}), base("llama", "lm"), "no adapter's matrix"),
+        (variant("whole numbers", tensors | {last: tensors[last].int()}), base("llama", "lm"), "holds int32 numbers"),
         (variant("embedding", {**tensors, "base_model.model.model.embed_tokens.lora_embedding_A": torch.zeros(3, 97)}),
          base("llama", "lm"), "lora_embedding_A' has no place"),
     ]  # fmt: skip
@@ -364,7 +365,7 @@ def test_an_adapter_for_another_base_is_refused(base: Bases, tmp_path: Path) -> 
         model = load_model_folder(other)
         with pytest.raises(ModelError, match=said) as raised:
             load_adapter(model, folder)
-        assert raised.value.hint or "missing" in said or "matrix" in said
+        assert raised.value.hint or any(word in said for word in ("missing", "matrix", "numbers"))
         assert not adapter_layers(model)
 
 
@@ -386,7 +387,7 @@ def test_a_folder_that_is_no_adapter_is_named(base: Bases, tmp_path: Path) -> No
     with pytest.raises(DamagedError, match="damaged"):
         load_adapter(load_model_folder(folder), out)
     weights.rename(out / "adapter_model.bin")
-    with pytest.raises(ModelError, match="no adapter_model.safetensors") as raised:
+    with pytest.raises(ModelError, match=r"no adapter_model\.safetensors") as raised:
         load_adapter(load_model_folder(folder), out)
     assert "run code" in str(raised.value.hint)
     for wrong in (folder, tmp_path / "nowhere"):

@@ -32,6 +32,7 @@ from ownlm.model.quantized import (
     quantize_model,
     quantize_weight,
     quantized_bytes,
+    quantized_layers,
 )
 from ownlm.model.transformer import Transformer
 
@@ -236,8 +237,9 @@ def test_the_bytes_are_counted_exactly(kind: Kind, double: bool, family: str, wi
     assert len(linears) == 8 and not any("head" in name for name in linears)
     weights = sum(layer.weight.numel() for layer in linears.values())
     quantize_model(model, kind, double)
-    layers = [m for m in model.modules() if isinstance(m, QuantizedLinear)]
-    assert sum(layer.stored.nbytes for layer in layers) == quantized_bytes(model.config, kind, double)
+    layers = quantized_layers(model)
+    assert set(layers) == set(linears)
+    assert sum(layer.stored.nbytes for layer in layers.values()) == quantized_bytes(model.config, kind, double)
     bits = 8 * quantized_bytes(model.config, kind, double) / weights
     # One block in two here has a last one that is not full, and every layer its own mean.
     assert bits == pytest.approx({"int8": 8, "nf4": 4}[kind] + (0.125 if double else 0.25), abs=0.25)
@@ -313,7 +315,7 @@ def loss_of(model: Transformer) -> Tensor:
 def test_adapters_learn_beside_a_base_that_stays_as_it_is(kind: Kind, adapter: Any, family: str) -> None:
     model = random_model(config(family), 0)
     quantize_model(model, kind)
-    codes = {n: m.stored.codes.clone() for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
+    codes = {name: layer.stored.codes.clone() for name, layer in quantized_layers(model).items()}
     plain = loss_of(model)
     attach(model, LoraConfig(rank=4, kind=adapter), 0)
     assert torch.equal(loss_of(model), plain), "a fresh adapter changes nothing"

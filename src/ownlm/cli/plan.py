@@ -28,15 +28,19 @@ def plan(
 ) -> Answer:
     """Say what a run will take before it begins, and what to change where it does not fit.
 
-    On this machine, one and two of the model's layers are trained for a step and measured; nothing is written.
+    On this machine, one and two of the model's layers are trained for a step and measured. The plan is kept as plan.json
+    in the run's folder, and the run's report compares it with what came of it.
     """
     from ..config import parse_override
+    from ..files import write_json
     from ..progress import say
     from ..train.config import read_train_config
     from ..train.plan.report import make_plan
 
     settings = read_train_config(config, dict(parse_override(text) for text in overrides or []))
     planned = make_plan(settings, say, gpu=gpu, gpus=gpus, price=price)
+    if gpu is None:
+        write_json(Path(settings.out) / "plan.json", planned.as_json())
     return Answer(planned.as_json(), text_of(planned.as_json()))
 
 

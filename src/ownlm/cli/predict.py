@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ File = Annotated[
 ]
 BatchTokens = Annotated[int | None, typer.Option(help="Tokens read at once; auto suits the device.", metavar="N")]
 Cut = Annotated[bool, typer.Option("--cut", help="Read the beginning of a text that is too long.")]
+Score = Annotated[bool, typer.Option("--score", help="Compare with the labels or answers that the file has.")]
 Top = Annotated[int, typer.Option(help="How many words for a gap, or answers to a question.", metavar="N", min=1)]
 MaxAnswer = Annotated[int | None, typer.Option(help="The most tokens of an answer.", metavar="N", min=1)]
 NullThreshold = Annotated[
@@ -41,6 +42,7 @@ def predict(
     question: Annotated[str | None, typer.Option(help="A question about --context.", metavar="TEXT")] = None,
     context: Annotated[str | None, typer.Option(help="The text that holds the answer.", metavar="TEXT")] = None,
     top: Top = 5,
+    score: Score = False,
     cut: Cut = False,
     max_answer: MaxAnswer = None,
     null_threshold: NullThreshold = None,
@@ -58,6 +60,8 @@ def predict(
     if sum(given is not None for given in (text, file, question)) != 1:
         hint = "--text, --file, or --question with --context"
         raise UserError("give one of the ways to say what to predict on", where="ownlm predict", hint=hint)
+    if score and file is None:
+        raise UserError("there is nothing to compare with", where="--score", hint="give --file with labels or answers")
     from .. import api
     from ..prediction.heads import check_head
 
@@ -68,79 +72,95 @@ def predict(
         check_head(loaded, "classify", "masked")
     else:
         check_head(loaded, "classify", "masked", "span")
+    job = _Job(loaded, tokenizer, text, file, score, batch_tokens)
     if loaded.config.head == "span":
-        asked = [(question, context)] if question is not None and context is not None else _questions(file)
-        options = {"count": top, "max_answer": max_answer, "null_threshold": null_threshold}
-        return _answers(model, loaded, tokenizer, asked, options, batch_tokens)
-    texts: list[Any] = list(text) if text is not None else _texts(file)
-    if loaded.config.head == "masked":
-        return _gaps(model, loaded, tokenizer, texts, top, batch_tokens)
-    return _classes(model, loaded, tokenizer, texts, cut, batch_tokens)
+        asked = (question, context) if question is not None and context is not None else None
+        predictions, lines, scores = job.answers(asked, count=top, max_answer=max_answer, null_threshold=null_threshold)
+    elif loaded.config.head == "masked":
+        predictions, lines, scores = job.gaps(top)
+    else:
+        predictions, lines, scores = job.classes(cut)
+    data: dict[str, Any] = {"model": model, "predictions": [asdict(one) for one in predictions]}
+    if not score:
+        return Answer(data, output=columns(lines, indent=""))
+    shown = columns([[name, f"{value:.4f}"] for name, value in scores.items()], indent="")
+    return Answer({**data, "scores": scores}, text=shown, output=columns(lines, indent=""))
 
 
-def _classes(
-    name: str, model: Transformer, tokenizer: Tokenizer, texts: list[Any], cut: bool, batch_tokens: int | None
-) -> Answer:
-    from ..prediction.classes import classify
-
-    found = classify(model, tokenizer, texts, cut=cut, batch_tokens=batch_tokens)
-    several = model.config.problem == "multi"
-    lines = [[", ".join(one.labels) if several else one.label, f"{one.score:.3f}", _short(one.text)] for one in found]
-    rows = [asdict(one) for one in found]
-    return Answer({"model": name, "predictions": rows}, output=columns(lines, indent=""))
+_Found = tuple[Sequence[Any], list[list[str]], dict[str, float]]
 
 
-def _answers(
-    name: str,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    questions: Sequence[tuple[str, str]],
-    options: dict[str, Any],
-    batch_tokens: int | None,
-) -> Answer:
-    from ..prediction.answers import AnswerOptions, answer
+@dataclass(frozen=True)
+class _Job:
+    """What is predicted on, and by whom; each method gives predictions, a line for each, and scores where asked."""
 
-    found = answer(model, tokenizer, questions, AnswerOptions(**options), batch_tokens=batch_tokens)
-    lines = [
-        ["(no answer)" if one.answer is None else one.answer, f"{one.score:.3f}", _short(one.question)] for one in found
-    ]
-    return Answer({"model": name, "predictions": [asdict(one) for one in found]}, output=columns(lines, indent=""))
+    model: Transformer
+    tokenizer: Tokenizer
+    text: list[str] | None
+    file: Path | None
+    score: bool
+    batch_tokens: int | None
 
+    def classes(self, cut: bool) -> _Found:
+        from ..prediction.classes import classify
+        from ..prediction.scores import read_labelled_for, score_labels
 
-def _gaps(
-    name: str, model: Transformer, tokenizer: Tokenizer, texts: list[Any], top: int, batch_tokens: int | None
-) -> Answer:
-    from ..prediction.gaps import fill
+        config = self.model.config
+        given = read_labelled_for(config, self._file()) if self.score else []
+        texts = [row.text if row.pair is None else (row.text, row.pair) for row in given] or self._texts()
+        found = classify(self.model, self.tokenizer, texts, cut=cut, batch_tokens=self.batch_tokens)
+        several = config.problem == "multi"
+        lines = [
+            [", ".join(one.labels) if several else one.label, f"{one.score:.3f}", _short(one.text)] for one in found
+        ]
+        return found, lines, score_labels(found, given, config) if self.score else {}
 
-    found = fill(model, tokenizer, texts, count=top, batch_tokens=batch_tokens)
-    lines = [
-        [*(f"{word} {score:.3f}" for word, score in gap.items()), _short(one.text)] for one in found for gap in one.gaps
-    ]
-    return Answer({"model": name, "predictions": [asdict(one) for one in found]}, output=columns(lines, indent=""))
+    def answers(self, asked: tuple[str, str] | None, **options: Any) -> _Found:
+        from ..prediction.answers import AnswerOptions, answer
+        from ..prediction.scores import score_answers
+        from ..tokens.questions import read_questions
 
+        read = [] if asked else list(read_questions([self._file()], answered=self.score))
+        questions = [asked] if asked else [(one.question, one.context) for one in read]
+        settings = AnswerOptions(**options)
+        found = answer(self.model, self.tokenizer, questions, settings, batch_tokens=self.batch_tokens)
+        shown = ["(no answer)" if one.answer is None else _short(one.answer) for one in found]
+        lines = [[text, f"{one.score:.3f}", _short(one.question)] for text, one in zip(shown, found, strict=True)]
+        return found, lines, score_answers(found, read) if self.score else {}
 
-def _texts(file: Path | None) -> list[Any]:
-    """The texts of a file, or the pairs of texts."""
-    from ..data.read import read_rows
-    from ..files import existing_file
-    from ..tokens.labels import LabelledFormat, text_columns, text_of
+    def gaps(self, count: int) -> _Found:
+        from ..prediction.gaps import fill
 
-    assert file is not None
-    texts: list[Any] = []
-    names: tuple[str, str | None] | None = None
-    for row in read_rows([existing_file(file)]):
-        names = names or text_columns(row, LabelledFormat())
-        first, second = names
-        texts.append(text_of(row, first) if second is None else (text_of(row, first), text_of(row, second)))
-    return texts
+        if self.score:
+            raise UserError("a gap has no right word to compare with", where="--score", hint="leave --score out")
+        found = fill(self.model, self.tokenizer, self._texts(), count=count, batch_tokens=self.batch_tokens)
+        lines = [
+            [", ".join(f"{word} {score:.3f}" for word, score in gap.items()), _short(one.text)]
+            for one in found
+            for gap in one.gaps
+        ]
+        return found, lines, {}
 
+    def _file(self) -> Path:
+        from ..files import existing_file
 
-def _questions(file: Path | None) -> list[tuple[str, str]]:
-    from ..files import existing_file
-    from ..tokens.questions import read_questions
+        assert self.file is not None
+        return existing_file(self.file)
 
-    assert file is not None
-    return [(one.question, one.context) for one in read_questions([existing_file(file)], answered=False)]
+    def _texts(self) -> list[Any]:
+        """The texts, or the pairs of texts in a file."""
+        from ..data.read import read_rows
+        from ..tokens.labels import LabelledFormat, text_columns, text_of
+
+        if self.text is not None:
+            return list(self.text)
+        texts: list[Any] = []
+        names: tuple[str, str | None] | None = None
+        for row in read_rows([self._file()]):
+            names = names or text_columns(row, LabelledFormat())
+            first, second = names
+            texts.append(text_of(row, first) if second is None else (text_of(row, first), text_of(row, second)))
+        return texts
 
 
 def _short(text: Any) -> str:

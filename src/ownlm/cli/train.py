@@ -72,13 +72,18 @@ def summary(result: dict) -> str:
     """The run in a few lines."""
     from ..units import format_bytes, format_number
 
+    def planned(key: str) -> str:
+        value = (result.get("planned") or {}).get(key)
+        shown = "" if value is None else format_bytes(value) if key == "memory_bytes" else format_number(value)
+        return f" ({shown} planned)" if shown else ""
+
     loss = [f"loss {result['loss']:.3f}"] if result.get("loss") is not None else []
     loss += [f"held-out loss {result['val_loss']:.3f}"] if result.get("val_loss") is not None else []
     rows = [["steps", f"{result['steps']:,}"], ["tokens", f"{result['tokens']:,}"], ["loss", ", ".join(loss)]]
     if result.get("tokens_per_second"):
-        rows.append(["speed", f"{format_number(result['tokens_per_second'])} tokens/s"])
+        rows.append(["speed", f"{format_number(result['tokens_per_second'])} tokens/s" + planned("tokens_per_second")])
     if result.get("peak_memory_bytes"):
-        rows.append(["memory", format_bytes(result["peak_memory_bytes"])])
+        rows.append(["memory", format_bytes(result["peak_memory_bytes"]) + planned("memory_bytes")])
     rows += [["model", str(result["model"])], ["report", str(Path(result["run"]) / "report.html")]]
     return columns(rows, indent="")
 

@@ -1,7 +1,7 @@
 """The last stage of a shard's documents: what was decided is applied, and the finished table is written.
 
-Personal data is masked or replaced, repeated paragraphs are cut, and each document gets its cluster, its split or its
-reason. Counts and a few examples of every reason go beside the table, so that the report reads no document again.
+Personal data is masked or replaced, in texts and in what they carry along, repeated paragraphs are cut, and each document
+gets its cluster, its split or its reason. Counts and a few examples of every reason go beside the table, so that the report reads no document again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ..files import write_json
 from .documents import DECIDED, MESSAGE_BREAK, TableWriter, compact_json, pyarrow, read_groups, text_schema
-from .personal.options import KINDS, Span
+from .personal.carried import COLUMNS, Carried
+from .personal.options import KINDS, PersonalOptions, Span
+from .personal.redact import Edit, edits
 from .split import SPLITS
 from .stages import PERSONAL, QUALITY, SIGNALS, TABLE, TEXT, Work, read_tables
 from .store import Store, key_of
@@ -28,14 +30,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FINISHED = "finished"
-VERSION = 2
+VERSION = 3
 SUMMARY = "summary.json"
 
 # Examples of each reason that a shard gives, and how much of each is shown.
 EXAMPLES = 3
 EXCERPT = 400
-
-Edit = tuple[int, int, str]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Finishing:
             signals = signals.append_column("quality", quality.column("quality"))
         self._signals = signals if signals is not None else pa.table({})
         self._spans = spans_of(read_tables(store.path(PERSONAL, keys[PERSONAL]) / TABLE))
+        self._personal = _hiding(self._recipe.personal_data)
         self._cuts: dict[int, list[tuple[int, int]]] = {}
         self._cut_for: dict[int, int] = {}
         for document, start, end, code in self._decided.cuts.tolist():
@@ -129,32 +130,30 @@ class Finishing:
         pa = pyarrow()
         end = first + group.num_rows
         signals = self._signals.slice(first, group.num_rows)
-        texts, messages, reasons = [], [], []
-        for number, row in enumerate(_rows(group), first):
-            text, kept_messages, reason = self._finish_document(number, row, signals, number - first)
-            texts.append(text)
-            messages.append(kept_messages)
-            reasons.append(reason)
+        finished = [
+            self._finish_document(number, row, signals, number - first)
+            for number, row in enumerate(_rows(group), first)
+        ]
+        reasons = [document.pop("reason") for document in finished]
         splits = [None if r else SPLITS[s] for r, s in zip(reasons, self._decided.split[first:end], strict=True)]
         columns = {name: group.column(name) for name in group.column_names}
-        columns["text"] = pa.array(texts, pa.large_string())
-        columns["messages"] = pa.array(messages, pa.large_string())
+        for name in ("text", *COLUMNS):
+            columns[name] = pa.array([document[name] for document in finished], schema.field(name).type)
         columns |= {name: signals.column(name) for name in signals.column_names}
         columns["cluster"] = pa.array([c.decode() for c in self._decided.cluster[first:end].tolist()], pa.string())
         columns["split"] = pa.array(splits, pa.string())
         columns["reason"] = pa.array(reasons, pa.string())
         return pa.table(columns, schema=schema)
 
-    def _finish_document(
-        self, number: int, row: dict[str, Any], signals: pa.Table, place: int
-    ) -> tuple[str | None, str | None, str | None]:
+    def _finish_document(self, number: int, row: dict[str, Any], signals: pa.Table, place: int) -> dict[str, Any]:
+        """The document's text, what it carries along, and its reason, as they leave the build."""
         code = int(self._decided.reason[number])
         reason = self._decided.reasons[code] if code >= 0 else None
         spans = self._spans.get(number, [])
-        text, messages = row["text"], row["messages"]
-        edits = self._edits(number, text, spans)
-        if reason is None and edits:
-            text, messages = apply_edits(text, messages, edits)
+        changes, new = self._edits(number, row, spans)
+        text, messages = row["text"], new["messages"]
+        if reason is None and changes:
+            text, messages = apply_edits(text, messages, changes)
             if number in self._cut_for and messages is None:
                 # The blank lines before a last paragraph that was cut, and behind a first one.
                 text = text.strip("\n")
@@ -169,19 +168,34 @@ class Finishing:
                 if name in signals.column_names
             }
             self._summary.example(reason, row, excerpt(row["text"], spans), shown)
-            return None, None, reason
-        return text, messages, None
+            text = messages = None
+        return {**new, "text": text, "messages": messages, "reason": reason}
 
-    def _edits(self, number: int, text: str, spans: list[Span]) -> list[Edit]:
-        """Paragraphs to cut and personal data to write over; what stands in a cut paragraph goes with it."""
-        from .personal.redact import edits
+    def _edits(self, number: int, row: dict[str, Any], spans: list[Span]) -> tuple[list[Edit], dict[str, Any]]:
+        """Of the text: paragraphs to cut, and personal data to write over, but for what stands in a cut paragraph.
 
+        And what is carried along, with personal data written over.
+        """
+        text = row["text"]
+        new = {name: row[name] for name in COLUMNS}
+        written: list[Edit] = []
+        if spans:
+            # One text behind the other, as their characters are numbered.
+            carried = Carried(row) if spans[-1].end > len(text) else None
+            whole = text if carried is None else f"{text}\n{carried.text}"
+            written = edits(whole, spans, self._personal)
+            if carried is not None:
+                new |= carried.edited(written, len(text) + 1)
         cuts = self._cuts.get(number, [])
-        if not cuts and not spans:
-            return []
-        written = [] if not spans else edits(text, spans, self._recipe.personal_data)
-        outside = [e for e in written if not any(start <= e[0] and e[1] <= end for start, end in cuts)]
-        return sorted([*outside, *((start, end, "") for start, end in cuts)])
+        outside = [e for e in written if not any(start <= e.start and e.end <= end for start, end in cuts)]
+        own = [edit for edit in outside if edit.start < len(text)]
+        return sorted([*own, *(Edit(start, end, "") for start, end in cuts)]), new
+
+
+def _hiding(options: PersonalOptions) -> PersonalOptions:
+    """The options with kinds masked that drop their document: its title stays in the table and is to tell nothing."""
+    hidden = {kind: "mask" for kind in KINDS if options.policy_of(kind) == "drop"}
+    return options.model_copy(update={"policy": {**options.policy, **hidden}})
 
 
 class Summary:
@@ -295,8 +309,8 @@ def spans_of(table: pa.Table | None) -> dict[int, list[Span]]:
 
 def hidden(text: str, spans: Sequence[Span], begin: int = 0) -> str:
     """A part of a document without the personal data in it; the part begins at the character ``begin``."""
-    edits = [(span.start - begin, span.end - begin, KINDS[span.kind].placeholder) for span in spans]
-    return _replaced(text, edits, 0, len(text))
+    changes = [Edit(span.start - begin, span.end - begin, KINDS[span.kind].placeholder) for span in spans]
+    return _replaced(text, changes, 0, len(text))
 
 
 def excerpt(text: str, spans: Sequence[Span]) -> str:
@@ -307,7 +321,7 @@ def excerpt(text: str, spans: Sequence[Span]) -> str:
 
 
 def _rows(group: pa.Table) -> Iterator[dict[str, Any]]:
-    wanted = group.select(["id", "text", "messages", "source", "file", "line"])
+    wanted = group.select(["id", "text", "source", "file", "line", *COLUMNS])
     yield from wanted.to_pylist()
 
 

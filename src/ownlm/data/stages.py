@@ -48,7 +48,7 @@ TEXT, SIGNALS, PERSONAL, FINGERPRINTS, CONTAMINATION, QUALITY = (
     "quality",
 )
 # Raised when a stage would give another result for the same content and options.
-VERSIONS = {TEXT: 1, SIGNALS: 1, PERSONAL: 1, FINGERPRINTS: 1, CONTAMINATION: 1, QUALITY: 1}
+VERSIONS = {TEXT: 1, SIGNALS: 1, PERSONAL: 2, FINGERPRINTS: 1, CONTAMINATION: 1, QUALITY: 1}
 # Whose new versions may give other results as well.
 LIBRARIES = {
     TEXT: ("charset-normalizer", "fastwarc", "ftfy", "pypdfium2", "python-docx", "resiliparse", "trafilatura"),
@@ -185,7 +185,7 @@ def extract(work: Work, store: Store, lost: dict[int, str], beat: Beat) -> None:
             for row in extraction.rows():
                 writer.add(row, len(row["text"]))
             documents = writer.rows
-        if gone := [dataclasses.asdict(failure) for failure in extraction.failures if failure.reason == "unreadable"]:
+        if gone := [dataclasses.asdict(each) for each in extraction.failures if each.reason == "unreadable"]:
             raise _GoneError(gone)
         lines = [compact_json(dataclasses.asdict(failure)) for failure in extraction.failures]
         write_text(folder / FAILURES, "".join(line + "\n" for line in lines))
@@ -312,9 +312,10 @@ def measure_signals(work: Work, table: Path, folder: Path) -> None:
 
 def find_personal(work: Work, table: Path, folder: Path) -> None:
     """Every span of personal data, with the number of its document in the shard."""
-    from .personal.find import find_spans
+    from .personal.carried import COLUMNS
+    from .personal.find import find_all_spans
 
-    _write_parquet(folder / TABLE, _numbered(table, lambda texts: find_spans(texts, work.recipe.personal_data)))
+    _write_parquet(folder / TABLE, _numbered(table, lambda g: find_all_spans(g, work.recipe.personal_data), COLUMNS))
 
 
 def find_contamination(work: Work, table: Path, folder: Path) -> None:
@@ -324,7 +325,7 @@ def find_contamination(work: Work, table: Path, folder: Path) -> None:
 
     assert work.evaluation is not None
     index = EvaluationIndex.load(work.evaluation)
-    _write_parquet(folder / TABLE, _numbered(table, lambda texts: scan(texts, index)))
+    _write_parquet(folder / TABLE, _numbered(table, lambda g: scan(text_column(g), index)))
 
 
 def score_quality(work: Work, table: Path, folder: Path) -> None:
@@ -361,14 +362,14 @@ def read_failures(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / FAILURES).read_text().split("\n") if line]
 
 
-def _numbered(table: Path, find: Callable[[pa.LargeStringArray], pa.Table]) -> Iterator[pa.Table]:
+def _numbered(table: Path, find: Callable[[pa.Table], pa.Table], columns: Sequence[str] = ()) -> Iterator[pa.Table]:
     """Tables whose column ``document`` counts from the shard's beginning, not the row group's."""
     pa = pyarrow()
     import pyarrow.compute as pc
 
     first = 0
-    for group in read_groups(table, ["text"]):
-        found = find(text_column(group))
+    for group in read_groups(table, ["text", *columns]):
+        found = find(group)
         place = found.schema.get_field_index("document")
         shifted = pc.add(found.column("document").cast(pa.int64()), first)
         yield found.set_column(place, pa.field("document", pa.int64()), shifted)

@@ -107,6 +107,11 @@ def block_linears(model: nn.Module) -> dict[str, Linear]:
     return {n: m for n, m in model.named_modules() if type(m) is Linear and "layers" in n.split(".")}
 
 
+def quantized_layers(model: nn.Module) -> dict[str, QuantizedLinear]:
+    """Every quantized layer by its module name."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, QuantizedLinear)}
+
+
 def quantize_weight(model: Transformer, name: str, weight: Tensor, kind: Kind, double: bool = True) -> bool:
     """Puts a weight into its layer in few bits, on the device that the weight is on.
 
@@ -128,7 +133,7 @@ def quantize_weight(model: Transformer, name: str, weight: Tensor, kind: Kind, d
     if type(layer) is not Linear:
         return False
     try:
-        _replace(model, module, QuantizedLinear(layer, weight, kind, double))
+        replace_layer(model, module, QuantizedLinear(layer, weight, kind, double))
     except ModelError as error:
         raise ModelError(error.message, where=name) from None
     return True
@@ -145,12 +150,12 @@ def dequantize_model(model: Transformer) -> None:
 
     An adapter that was trained beside them then merges into what it was trained on.
     """
-    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, QuantizedLinear)]:
+    for name, layer in quantized_layers(model).items():
         with torch.device("meta"):
             plain = Linear(layer.inputs, layer.segments, bias=False)
         plain.weight = nn.Parameter(layer.dense(model.compute_dtype), requires_grad=False)
         plain.bias = layer.bias
-        _replace(model, name, plain)
+        replace_layer(model, name, plain)
 
 
 def block_weights(config: ModelConfig) -> int:
@@ -171,7 +176,8 @@ def quantized_bytes(config: ModelConfig, kind: Kind, double: bool = True) -> int
     return total
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Puts another layer in the place of a module."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)
 
@@ -252,8 +258,8 @@ def _nearest(values: Tensor, code: Tensor) -> Tensor:
 def dequantize(stored: Stored, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """The weight, wide again: of ``shape`` and ``dtype``.
 
-    On a CPU it is made in parts that stay in a core's cache, of nf4 as many values at a time as eight bytes hold. That
-    takes about a tenth of the time of a product with 2,048 tokens, where the product has matrix instructions.
+    On a CPU it is made in parts that stay in a core's cache, of nf4 as many values at a time as eight bytes hold. A
+    product with 2,048 tokens takes five times as long where there are matrix instructions, and far longer elsewhere.
     """
     scales = _scales(stored.scales, stored.steps, stored.mean).to(dtype).unsqueeze(1)
     if stored.codes.is_cpu and dtype.itemsize in (2, 4) and not torch.compiler.is_compiling():

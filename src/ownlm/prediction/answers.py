@@ -24,7 +24,7 @@ from .passes import Document, passes
 from .spans import Decoded, ReadWindow, decode, window_logits
 
 # What a folder that says nothing of itself gets: the usual limit, and no answer where that is likelier.
-MAX_ANSWER, NULL_THRESHOLD = 30, 0.0
+MAX_ANSWER, NULL_THRESHOLD, STRIDE = 30, 0.0, 128
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,15 @@ class AnswerOptions:
         max_answer: the most tokens of an answer; usually 30.
         null_threshold: how much likelier no answer must be than the best one, as a difference of scores, to say that
             there is none; infinite is to answer always.
-        stride: how many tokens two windows of a long context share.
+        stride: how many tokens two windows of a long context share; usually 128.
+        length: the most tokens of a window; usually what the model reads.
         count: how many answers are given.
     """
 
     max_answer: int | None = None
     null_threshold: float | None = None
-    stride: int = 128
+    stride: int | None = None
+    length: int | None = None
     count: int = 1
 
 
@@ -88,18 +90,18 @@ def answer(
         ModelError: the model has another head.
     """
     check_head(model, "span")
-    options = _settled(options or AnswerOptions(), model.source)
+    options = _settled(options or AnswerOptions(), model)
+    assert options.max_answer and options.length and options.stride is not None and options.null_threshold is not None
     model.eval()
     contexts = encode_with_places(tokenizer, [context for _, context in questions])
     asked = tokenizer.encode_many([question for question, _ in questions])
     frame = frame_of(tokenizer, pair=True, causal=model.config.causal)
     windows: list[list[Window]] = []
     for number, (ids, context) in enumerate(zip(asked, contexts, strict=True)):
-        made = make_windows(frame, ids, context.ids, model.config.max_positions, options.stride)
-        _check(questions[number], [ids, context.ids], made, number + 1, model.config.max_positions)
+        made = make_windows(frame, ids, context.ids, options.length, options.stride)
+        _check(questions[number], [ids, context.ids], made, number + 1, options.length)
         windows.append(made)
     read = _read(model, frame, windows, batch_tokens)
-    assert options.max_answer is not None and options.null_threshold is not None
     settings: dict[str, Any] = {"max_answer": options.max_answer, "count": options.count}
     settings["may_be_none"] = options.null_threshold < math.inf
     found = [decode(parts, context, **settings) for parts, context in zip(read, contexts, strict=True)]
@@ -127,19 +129,21 @@ def _read(
     return [list(itertools.islice(read, len(parts))) for parts in windows]
 
 
-def _settled(options: AnswerOptions, folder: Path | None) -> AnswerOptions:
+def _settled(options: AnswerOptions, model: Transformer) -> AnswerOptions:
     """The options with nothing left open."""
-    own = answer_settings(folder)
+    own, longest = answer_settings(model.source), model.config.max_positions
     threshold = options.null_threshold
     if threshold is None:
         threshold = own.get("null_threshold", NULL_THRESHOLD) if own.get("may_be_none", True) else math.inf
-    return replace(
-        options, max_answer=options.max_answer or own.get("max_answer", MAX_ANSWER), null_threshold=threshold
-    )
+    usual: dict[str, Any] = {"max_answer": MAX_ANSWER, "stride": STRIDE, "length": longest} | own
+    given = {name: getattr(options, name) for name in ("max_answer", "stride", "length")}
+    chosen: dict[str, Any] = {name: usual[name] if value is None else value for name, value in given.items()}
+    chosen["length"] = min(chosen["length"], longest)
+    return replace(options, null_threshold=threshold, **chosen)
 
 
 def answer_settings(folder: Path | None) -> dict[str, Any]:
-    """What a model's folder says of how it answers: max_answer, may_be_none, null_threshold, as far as it does."""
+    """What a model's folder says of how it answers: the fields of AnswerOptions, and whether no answer may be one."""
     if folder is None or not (folder / "ownlm.json").is_file():
         return {}
     try:

@@ -12,6 +12,28 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
+def class_measures(given: Integers, predicted: Integers, classes: int) -> dict[str, float]:
+    """What is usual where a text has one class; given, predicted: [texts]."""
+    table = confusion_table(given, predicted, classes)
+    return {"accuracy": accuracy(table), "macro_f1": macro_f1(table), "matthews": matthews(table)}
+
+
+def multi_measures(given: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> dict[str, float]:
+    """What is usual where a text may have several classes; given, predicted: [texts, classes]."""
+    micro, macro = multi_f1(given, predicted)
+    return {"micro_f1": micro, "macro_f1": macro}
+
+
+def number_measures(given: Floats, predicted: Floats) -> dict[str, float]:
+    """What is usual for numbers, the mean over those of a text; given, predicted: [texts, numbers]."""
+    pairs = list(zip(given.T, predicted.T, strict=True))
+    return {
+        "mean_squared_error": float(((predicted - given) ** 2).mean()),
+        "pearson": float(np.mean([pearson(*pair) for pair in pairs])),
+        "spearman": float(np.mean([spearman(*pair) for pair in pairs])),
+    }
+
+
 def confusion_table(given: Integers, predicted: Integers, classes: int) -> Integers:
     """How many of each class (rows) were taken for each (columns): [classes, classes]."""
     return np.bincount(given * classes + predicted, minlength=classes * classes).reshape(classes, classes)

@@ -100,7 +100,7 @@ def decode(
         totals.append(float(highest + np.log(np.exp(scores - highest).sum())))
         flat = scores.ravel()
         # Some more than are wanted, since several spans of tokens may be one of characters.
-        for cell in np.argsort(-flat, kind="stable")[: 4 * count].tolist():
+        for cell in _highest(flat, 4 * count).tolist():
             begin, length = divmod(cell, scores.shape[1])
             if flat[cell] == -np.inf:
                 break
@@ -111,6 +111,15 @@ def decode(
     spans = [Span(*span, best[span], math.exp(best[span] - total)) for span in order]
     doubt = none - spans[0].score if spans else math.inf
     return Decoded(spans, doubt, math.exp(none - total) if may_be_none else 0.0)
+
+
+def _highest(values: Floats, count: int) -> NDArray[np.int64]:
+    """Where the highest values are, highest first and of equal ones the first; at least ``count`` if there are."""
+    if count < len(values):
+        places = np.flatnonzero(values >= np.partition(values, -count)[-count])
+    else:
+        places = np.arange(len(values))
+    return places[np.argsort(-values[places], kind="stable")]
 
 
 def _scores(window: ReadWindow, seen: NDArray[np.bool_], max_answer: int) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from ..config import flatten, read_yaml
 from ..files import read_json
 from ..units import format_bytes, format_count, format_number, format_seconds, plural
 from .charts import BarChart, LineChart, Points
+from .held_out import NAMES, add_held_out
+from .memorisation import add_memorisation
+from .overfitting import Fit, add_gap, add_measures, judge_fit
 from .page import Figure, Report, Sample
+from .passes import add_passes
 
 Metrics = Sequence[Mapping[str, float]]
 """The lines of metrics.jsonl, in order."""
@@ -22,6 +26,14 @@ LEDGER_MEANING = (
     "Every token of every source is counted once: trained (in the loss), masked (read, such as the user's words, but "
     "not in the loss), truncated, dropped, or not yet seen when the run ended."
 )
+
+PLANNED: Sequence[tuple[str, str, Callable[[float], str]]] = (
+    ("memory_bytes", "peak memory", format_bytes),
+    ("tokens_per_second", "tokens/s", format_number),
+    ("hours", "time", lambda hours: format_seconds(3600 * hours)),
+    ("parameters", "parameters", format_count),
+)
+"""What a plan says: its key in the summary, its name, and how it is written."""
 
 
 def write_training_report(run_folder: Path) -> Path:
@@ -47,11 +59,15 @@ def training_report(run_folder: Path, title: str = "Training report", about: str
         report.summary(paragraph)
     report.figures(_key_figures(metrics, run))
     _add_curves(report, metrics)
+    add_held_out(report, _optional_json(run_folder / "held_out.json"))
+    add_memorisation(report, run.get("memorisation") or {})
     if samples:
         report.section("Before and after", "Answers to the same prompts, from the model as it was and as it is now.")
         report.compare([Sample(str(s["prompt"]), str(s["before"]), str(s["after"])) for s in samples])
     if ledger:
         _add_ledger(report, ledger)
+        add_passes(report, run.get("passes") or {})
+    _add_planned(report, run)
     _add_lineage(report, run_folder, run)
     if (run_folder / "config.yaml").is_file():
         report.section("Configuration", "Everything that decided this run; the same file repeats it.")
@@ -133,11 +149,16 @@ def _verdict(metrics: Metrics, run: Mapping[str, Any]) -> str:
     chance = f"{100 * math.exp(-first):.3g}% to {100 * math.exp(-best):.3g}%"
     text = f"On text it has not seen, the loss fell from {first:.3f} to {best:.3f}, {100 * (1 - best / first):.0f}% lower: "
     text += f"the probability it gives to the right next token rose from {chance} (geometric mean)."
+    fit = _fit(metrics)
+    if fit.verdict == "overfitting":
+        return f"{text} {fit.text}"
     if last > best * 1.01:
-        text += (
-            f" After step {int(best_step):,} it rose again, to {last:.3f}, a sign of learning the examples by heart."
-        )
+        text += f" After step {int(best_step):,} it rose again, to {last:.3f}."
     return text
+
+
+def _fit(metrics: Metrics) -> Fit:
+    return judge_fit(_points(metrics, "loss"), _points(metrics, "val_loss"))
 
 
 def _key_figures(metrics: Metrics, run: Mapping[str, Any]) -> list[Figure]:
@@ -187,6 +208,9 @@ def _add_curves(report: Report, metrics: Metrics) -> None:
     report.section("Curves")
     caption = "Lower is better; nats a token. The faint line is each step, the strong one their running mean."
     report.chart(LineChart("Loss", loss, caption=caption, smooth=("training",), markers=("held out",)))
+    fit = _fit(metrics)
+    add_gap(report, fit)
+    add_measures(report, metrics, NAMES)
     for key, title, caption in (
         ("lr", "Learning rate", "How large the updates were."),
         ("grad_norm", "Gradient norm", "Spikes mean unsteady training."),
@@ -195,6 +219,7 @@ def _add_curves(report: Report, metrics: Metrics) -> None:
         if points := _points(metrics, key):
             smooth = () if key == "lr" else (title,)
             report.chart(LineChart(title, {title: points}, caption=caption, smooth=smooth))
+    report.note(fit.text, warning=fit.warns)
 
 
 def _add_ledger(report: Report, ledger: Mapping[str, Any]) -> None:
@@ -222,6 +247,22 @@ def _add_ledger(report: Report, ledger: Mapping[str, Any]) -> None:
         report.table("Dropped, with the reason", ["source", "reason", "documents", "tokens"], reasons)
     if truncated := _tokens_of(total.get("truncated")):
         report.note(f"{truncated:,} tokens were cut off because their documents were too long.", warning=True)
+
+
+def _add_planned(report: Report, run: Mapping[str, Any]) -> None:
+    """What 'ownlm plan' said of the run, beside what it took."""
+    planned = run.get("planned") or {}
+    hours = run["seconds"] / 3600 if run.get("seconds") else None
+    actual = {"memory_bytes": run.get("peak_memory_bytes"), "hours": hours}
+    actual |= {key: run.get(key) for key in ("tokens_per_second", "parameters")}
+    rows = [
+        [name, show(planned[key]), show(actual[key]), f"{100 * (actual[key] / planned[key] - 1):+.0f}%"]
+        for key, name, show in PLANNED
+        if planned.get(key) and actual.get(key)
+    ]
+    if rows:
+        report.section("Planned and actual", "What 'ownlm plan' said of this run before it began, and what it took.")
+        report.table("Planned and actual", ["what", "planned", "actual", "difference"], rows)
 
 
 def _tokens_of(part: Any) -> int:

@@ -125,9 +125,12 @@ class _Work:
     def add(self, writer: ShardWriter, rows: Sequence[Labelled]) -> None:
         """Tokenizes a batch of rows and writes those that fit."""
         values = self._values(rows)
+        pair = rows[0].pair is not None
+        if odd := [row for row in rows if (row.pair is not None) != pair]:
+            raise DataError("some files have one text a row and some two", where=odd[0].where, hint="train on either")
         encode = self.preparing.tokenizer.encode_flat
         first = encode([row.text for row in rows])
-        second = encode([row.pair or "" for row in rows]) if rows[0].pair is not None else None
+        second = encode([row.pair or "" for row in rows]) if pair else None
         limit = self.preparing.length - len(self.frame)
         sizes = np.diff(first[1]) + (0 if second is None else np.diff(second[1]))
         self._check_tokens(rows, sizes, limit)

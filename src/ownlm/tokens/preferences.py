@@ -120,9 +120,7 @@ def tokenize_preferences(
     while True:
         mistrusted = p.tokenizer.mistrusted
         work = _Work(p)
-        with ShardWriter(
-            folder, p.tokenizer.vocab_size, info, columns=columns, group=1 if p.judged else 2
-        ) as writer:
+        with ShardWriter(folder, p.tokenizer.vocab_size, info, columns=columns, group=1 if p.judged else 2) as writer:
             _write(writer, work, path, progress)
         # Where the fast library was found to err, it may have done so before: once more, then, without it.
         if p.tokenizer.mistrusted == mistrusted:
@@ -194,7 +192,7 @@ class _Work:
             documents = [ids[ends[i] : ends[i + 1]] for i in members]
             answers = [int(begins[i] - ends[i]) for i in members]
             try:
-                self._check(row, documents, answers)
+                self._check(documents, answers)
             except _Unusable as error:
                 self._leave_out(error, row.answers.where, len(documents), sum(map(len, documents)))
                 continue
@@ -209,15 +207,18 @@ class _Work:
     def _segments(self, messages: list[dict[str, Any]]) -> list[Segment]:
         try:
             # Of a template that gives a document for each answer, the last one is this answer's.
-            return training_segments(self.preparing.tokenizer, messages)[-1]
+            segments = training_segments(self.preparing.tokenizer, messages)[-1]
         except ModelError:
             raise
         except UserError as error:
             raise _Unusable("refused by the chat template", error.message, error.hint) from None
+        if not segments[-1].trained:
+            raise _Unusable("no answer", "the chat template writes nothing of an answer")
+        return segments
 
-    def _check(self, row: _Rendered, documents: list[NDArray[Any]], answers: list[int]) -> None:
+    def _check(self, documents: list[NDArray[Any]], answers: list[int]) -> None:
         if any(answer >= len(document) for document, answer in zip(documents, answers, strict=True)):
-            raise _Unusable("an answer without tokens", "the tokenizer finds no token in an answer")
+            raise _Unusable("no answer", "the tokenizer finds no token in an answer")
         if len(documents) == 2 and np.array_equal(documents[0], documents[1]):
             raise _Unusable("equal answers", "the chosen and the rejected answer are the same")
 
@@ -281,9 +282,10 @@ def _is_pair(values: Mapping[str, Any]) -> bool:
 def _pair(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for key in PREFERENCE:
         given = values.get(key)
-        if given is None or (isinstance(given, str | list) and not (given.strip() if isinstance(given, str) else given)):
-            state = "is missing" if given is None else "is empty"
-            raise _Unusable("no answer", f"'{key}' {state}")
+        if given is None:
+            raise _Unusable("no answer", f"'{key}' is missing")
+        if not given or (isinstance(given, str) and not given.strip()):
+            raise _Unusable("no answer", f"'{key}' is empty")
     conversation = _conversation(values)
     chosen, rejected = conversation.messages, conversation.notes["rejected"]
     if chosen == rejected:
@@ -292,7 +294,9 @@ def _pair(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[st
         if messages[-1]["role"] != "assistant" or messages == other[: len(messages)]:
             raise _Unusable("no answer", f"the conversation of '{key}' does not end with an answer of its own")
     if chosen[:-1] != rejected[:-1]:
-        raise _Unusable("different questions", "the chosen and the rejected conversation differ before their last answer")
+        raise _Unusable(
+            "different questions", "the chosen and the rejected conversation differ before their last answer"
+        )
     return chosen, rejected
 
 

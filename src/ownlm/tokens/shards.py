@@ -300,6 +300,14 @@ class TokenDataset:
             flags[:1] = False
         return tokens, flags
 
+    def rows(self, first: int, last: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The tokens of the documents from ``first`` to ``last`` (not included), one after another, and where each begins.
+
+        The offsets are [documents + 1], from 0 to the number of tokens.
+        """
+        offsets = self.offsets[first : last + 1]
+        return self._tokens[offsets[0] : offsets[-1]], (offsets - offsets[0]).astype(np.int64)
+
     def trained_targets(self, documents: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many tokens each piece of a dataset learns to predict.
 

@@ -210,6 +210,12 @@ class TrainConfig(Config):
     """Dropout on what each block adds to the stream."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What matrix products compute in; trained weights and their updates are always float32."""
+    recompute: int | Literal["auto"] = "auto"
+    """How many blocks keep only their input and are computed again in the backward pass (activation checkpointing, Chen
+    et al. 2016), which saves memory and changes no bit; auto is none, or what memory_budget asks for."""
+    memory_budget: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Gigabytes that a worker may hold at once, on its GPU where it has one; none is no limit. The plan is made before
+    the first step, and blocks are recomputed until it fits."""
     compile: bool | Literal["auto"] = "auto"
     """Compile the feedforward networks and norms (needs a C++ compiler); auto does so on CUDA."""
     device: str = "auto"
@@ -222,6 +228,13 @@ class TrainConfig(Config):
     """How several workers share the run."""
     track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
     """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
+
+    @field_validator("recompute", mode="before")
+    @classmethod
+    def _some_blocks(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise ValueError("a whole number of at least 0, or auto, is needed")
+        return value
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -264,6 +277,9 @@ MAY_CHANGE = (
     "compile",
     "distributed",
     "non_finite",
+    "recompute",
+    "memory_budget",
+    "schedule.rewarm",
 )
 
 

@@ -130,7 +130,8 @@ class Loop:
                     # Several agree on it within the step.
                     self._asked_to_stop = signals.received
                 last = self.state.step == self.steps or self.state.stopped is not None
-                if improved or last or self._asked_to_stop or self.state.step % self.checkpoint_every == 0:
+                due = self.state.step % self.checkpoint_every == 0 or self.state.step == self._stable
+                if improved or last or self._asked_to_stop or due:
                     self._save()
                 if self._asked_to_stop and not last:
                     if self._writer is not None:

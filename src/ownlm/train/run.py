@@ -6,6 +6,7 @@ out/
     ledger.json     what became of every token
     checkpoints/    step-N, the newest and the best
     model/          the result, a Hugging Face folder
+    plan.json       what 'ownlm plan' said of it, if it was asked
     run.json        the summary, written last
     report.html     curves, ledger, configuration, lineage
     run.log         what was said
@@ -34,9 +35,10 @@ from ..model.config import ModelConfig
 from ..model.transformer import Transformer
 from ..report.training import write_training_report
 from ..tokens.tokenizer import Tokenizer
+from ..units import format_bytes, plural
 from . import checkpoint
 from .checkpoint import Saved, TrainingState
-from .config import MAY_CHANGE, TrainConfig, plain
+from .config import MAY_CHANGE, TrainConfig, plain, read_train_config
 from .data import TrainingData, prepare_data
 from .ema import Ema
 from .loop import Loop
@@ -50,6 +52,7 @@ from .workers import Workers, joined_workers, own_device
 CONFIG = "config.yaml"
 REPORT = "report.html"
 SUMMARY = "run.json"
+PLAN = "plan.json"
 
 Say = Callable[[str], None]
 
@@ -101,7 +104,10 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
         with workers.first_ahead():
             setup = set_up(config)
             data = prepare_data(config, setup, say)
+        micro_batch_tokens = _micro_batch(config, setup.shape, device)
+        recomputed = _recomputed(config, setup, data, micro_batch_tokens, device, workers, say)
         model = make_model(config, setup, device, workers)
+        model.recomputed = recomputed
         setup.objective.begin(model, data, folder)
         saved = _saved(config, model, setup.tokenizer)
         steps = data.steps(config)
@@ -119,7 +125,8 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             ledger=data.replanned(state.ledger, steps),
             state=state,
             steps=steps,
-            micro_batch_tokens=_micro_batch(config, setup.shape, device, state),
+            # A resumed run cuts its steps as before, so that it ends with the same bits.
+            micro_batch_tokens=state.micro_batch_tokens or micro_batch_tokens,
             say=say,
             workers=workers,
         )
@@ -175,12 +182,36 @@ def _saved(config: TrainConfig, model: Transformer, tokenizer: Tokenizer) -> Sav
     return Saved(model, optimizer, named, tokenizer, config.adapter, config.base or "", ema)
 
 
-def _micro_batch(config: TrainConfig, shape: ModelConfig, device: torch.device, state: TrainingState) -> int:
+def _micro_batch(config: TrainConfig, shape: ModelConfig, device: torch.device) -> int:
     if config.micro_batch_tokens == "auto":
-        chosen = auto_micro_batch_tokens(shape, config.batch_tokens, device)
-        # A resumed run cuts its steps as before, so that it ends with the same bits.
-        return state.micro_batch_tokens or chosen
+        return auto_micro_batch_tokens(shape, config.batch_tokens, device)
     return config.micro_batch_tokens
+
+
+def _recomputed(
+    config: TrainConfig,
+    setup: Setup,
+    data: TrainingData,
+    micro_batch_tokens: int,
+    device: torch.device,
+    workers: Workers,
+    say: Say,
+) -> int:
+    """How many blocks are computed again: as many as asked for, or as the memory budget needs."""
+    if config.recompute != "auto":
+        return config.recompute
+    if config.memory_budget is None:
+        return 0
+    from .plan.report import fitting_recompute
+
+    budget = config.memory_budget * 1e9
+    count, memory = fitting_recompute(config, setup, data, micro_batch_tokens, device, budget)
+    # Measured on each, and the same for all.
+    count = workers.agreed(count)
+    if count:
+        blocks = plural(count, "block")
+        say(f"{blocks} of {setup.shape.layers} are computed again, to stay at about {format_bytes(memory.total)}")
+    return count
 
 
 def _fresh(config: TrainConfig, data: TrainingData, steps: int) -> TrainingState:
@@ -239,7 +270,10 @@ def _before_the_decay(config: TrainConfig, folder: Path, newest: Path, steps: in
     made = int(newest.name[5:])
     agreed = continues_from(config.schedule, plan, steps)
     earlier = [step for step in checkpoint.steps_saved(folder) if step <= agreed]
-    if config.schedule.kind != "wsd" or steps == plan.steps or made <= agreed or not earlier:
+    if config.schedule.kind != "wsd" or steps <= made or steps == plan.steps or made <= agreed:
+        return newest
+    if 2 * max(earlier, default=0) < made:
+        # Going back that far would throw more away than a rewarm costs.
         return newest
     chosen = checkpoint.step_folder(folder, max(earlier))
     verify_folder(chosen)
@@ -368,11 +402,21 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "seconds": round(state.seconds, 1),
         "peak_memory_bytes": peak_memory_bytes(loop.device),
+        "planned": _planned(folder),
         "parameters": sum(p.numel() for p in loop.model.parameters()),
         "trained_parameters": sum(p.numel() for _, p in loop.saved.named),
         "ledger": loop.ledger.as_json(),
         "ownlm": __version__,
     }
+
+
+def _planned(folder: Path) -> dict[str, Any] | None:
+    """What 'ownlm plan' said of this run, if it was asked."""
+    path = folder / PLAN
+    if not path.is_file():
+        return None
+    plan = read_json(path)
+    return {key: plan.get(key) for key in ("memory_bytes", "tokens_per_second", "hours", "parameters")}
 
 
 def _asked(config: TrainConfig) -> dict[str, Any]:
@@ -390,14 +434,23 @@ def _check_config(config: TrainConfig, folder: Path) -> None:
     """
     path = folder / CONFIG
     if path.is_file() and (checkpoint.steps_saved(folder) or (folder / SUMMARY).is_file()):
-        old, new = dict(flatten(read_yaml(path))), dict(flatten(plain(config)))
+        old, new = dict(flatten(_filled(path))), dict(flatten(plain(config)))
         for key in sorted(set(old) | set(new)):
-            if old.get(key) != new.get(key) and key.split(".")[0] not in MAY_CHANGE and key != "out":
+            if old.get(key) != new.get(key) and not {key, key.split(".")[0]} & {*MAY_CHANGE, "out"}:
                 raise ConfigError(
                     f"this folder holds a run with {key}: {old.get(key)}, not {new.get(key)}",
                     where=f"{key} in {path}",
                     hint="set another out, or delete the folder to begin again",
                 )
+
+
+def _filled(path: Path) -> dict[str, Any]:
+    """A run's saved config, with the defaults of what it does not say, as one from an earlier version."""
+    values = read_yaml(path)
+    try:
+        return plain(read_train_config(values))
+    except ConfigError:
+        return values
 
 
 def _finished(config: TrainConfig, folder: Path, say: Say, workers: Workers) -> Run | None:

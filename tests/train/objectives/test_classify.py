@@ -187,8 +187,9 @@ def test_labels_and_heads(encoder: Path, tmp_path: Path) -> None:
     [
         ({"labels": ["a", "a"]}, "objective", "a label is named twice"),
         ({"labels": ["a"]}, "objective", "one class leaves nothing to tell apart"),
-        ({"problem": "regression", "weights": "balanced"}, "objective", "a regression has none"),
-        ({"problem": "regression", "smoothing": 0.1}, "objective", "a regression has none"),
+        ({"problem": "regression", "weights": "balanced"}, "objective", "a regression's numbers are its label columns"),
+        ({"problem": "regression", "smoothing": 0.1}, "objective", "a regression's numbers are its label columns"),
+        ({"problem": "regression", "labels": ["x"]}, "objective", "a regression's numbers are its label columns"),
         ({"weights": {"a": -1}}, "objective", "must be a finite number of at least 0"),
         ({"label": ["a", "b"]}, "objective", "one class a text needs one label column"),
         ({"problem": "several"}, "objective.problem", "'several' is not one of the choices"),

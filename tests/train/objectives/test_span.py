@@ -103,7 +103,8 @@ def test_the_scores_are_those_of_the_answers_that_predict_gives(
     measured = here.objective.validate(here.model, batches)
     assessed = here.objective.assess(here.model, batches)
     settings = assessed.pop("answers")
-    assert assessed == measured and settings == {"max_answer": 6, "may_be_none": none > 0}
+    expected_settings = {"max_answer": 6, "may_be_none": none > 0, "length": 64, "stride": 8}
+    assert assessed == measured and settings == expected_settings
     threshold = measured.pop("null_threshold", float("inf"))
     options = AnswerOptions(max_answer=6, null_threshold=threshold, stride=8)
     found = answer(here.model, load_tokenizer(encoder), [(q.question, q.context) for q in questions], options)
@@ -158,7 +159,7 @@ def test_a_run_learns_what_can_be_learned(
     assert model.config.num_labels == 2
     # The folder says how it answers, and so answers as it was measured.
     lineage = json.loads((done.run.model / "ownlm.json").read_text())["lineage"]["held_out"]
-    assert lineage["answers"] == {"max_answer": 30, "may_be_none": False}
+    assert lineage["answers"] == {"max_answer": 30, "may_be_none": False, "length": 64, "stride": 128}
     loaded = load_model_folder(done.run.model)
     loaded.source = done.run.model
     asked = [(row["question"], row["context"]) for row in made[250:]]

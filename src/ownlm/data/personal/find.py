@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .carried import COLUMNS, Carried
 from .characters import Characters, Found, to_characters
 from .identities import find_national_ids
 from .internet import find_emails, find_ip_addresses, find_spelled_emails
@@ -66,6 +68,30 @@ def find_spans(texts: pa.LargeStringArray, options: PersonalOptions) -> pa.Table
         if not allowed(place.kind, documents[document][start:end]):
             rows.append((document, place.kind, start, end, place.detail))
     return _table(rows)
+
+
+def find_all_spans(documents: pa.Table, options: PersonalOptions) -> pa.Table:
+    """Finds the personal data of every document: in its text, and in what it carries along.
+
+    Args:
+        documents: their column ``text``, and those of ``carried.COLUMNS``.
+        options: what to look for.
+
+    Returns:
+        As ``find_spans``; in what is carried along, the first character is numbered one more than the text is long.
+    """
+    import pyarrow as pa
+
+    texts = pa.chunked_array(documents.column("text"), pa.large_string()).combine_chunks()
+    rows = documents.select(COLUMNS).to_pylist()
+    carried = pa.array([Carried(row).text for row in rows], pa.large_string())
+    found = [find_spans(texts, options).to_pylist(), find_spans(carried, options).to_pylist()]
+    lengths = [len(text or "") for text in texts.to_pylist()] if found[1] else []
+    for row in found[1]:
+        offset = lengths[row["document"]] + 1
+        row["start"], row["end"] = row["start"] + offset, row["end"] + offset
+    every = sorted(itertools.chain(*found), key=lambda row: (row["document"], row["start"]))
+    return _table([(row["document"], row["kind"], row["start"], row["end"], row["detail"]) for row in every])
 
 
 def _search(text: Characters, options: PersonalOptions) -> tuple[list[Found], Characters]:

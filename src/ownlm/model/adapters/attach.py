@@ -13,7 +13,7 @@ from ...errors import ConfigError, nearest
 from ..config import ModelConfig
 from ..layers import Linear
 from ..naming import weight_map
-from ..quantized import QuantizedLinear
+from ..quantized import QuantizedLinear, replace_layer
 from ..transformer import Transformer
 from .config import LoraConfig
 from .lora import DoraLinear, LoraLinear, Projection
@@ -71,8 +71,7 @@ def put(model: Transformer, name: str, place: Place, adapted: Sequence[int], lor
     """One adapter of zeros beside one projection."""
     kind = DoraLinear if lora.kind == "dora" else LoraLinear
     layer = kind(place.layer, place.segments, adapted, lora.rank, lora.scale, lora.dropout)
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+    replace_layer(model, name, layer)
     return layer
 
 

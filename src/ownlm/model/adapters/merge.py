@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...errors import ModelError
 from ..layers import Linear
-from ..quantized import QuantizedLinear
+from ..quantized import QuantizedLinear, replace_layer
 from ..transformer import Transformer
 from .attach import adapter_layers
 from .lora import LoraLinear
@@ -61,10 +61,10 @@ def merge(model: Transformer, *, keep: bool = False) -> None:
         assert isinstance(layer.base, Linear)
         weight = layer.base.weight
         if keep:
-            _replace(model, name, MergedLinear(layer, layer.merged(weight).to(weight.dtype)))
+            replace_layer(model, name, MergedLinear(layer, layer.merged(weight).to(weight.dtype)))
         else:
             weight.copy_(layer.merged(weight))
-            _replace(model, name, layer.base)
+            replace_layer(model, name, layer.base)
     if not keep:
         model.requires_grad_(True)
 
@@ -72,9 +72,4 @@ def merge(model: Transformer, *, keep: bool = False) -> None:
 def unmerge(model: Transformer) -> None:
     """Puts base and adapters back as they were before ``merge(model, keep=True)``, bit for bit."""
     for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, MergedLinear)]:
-        _replace(model, name, layer.before)
-
-
-def _replace(model: Transformer, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)
+        replace_layer(model, name, layer.before)

@@ -45,11 +45,11 @@ def peft_state(
 
     Args:
         model: what the adapter is attached to.
-        lora: as it was attached.
+        lora: what it was attached with.
         base: the base model's name.
         modules: what was trained whole beside it; None is ``trained_modules``.
     """
-    matrices, whole = _matrices(model), _whole(model, modules)
+    matrices, whole = _matrices(model, lora), _whole(model, modules)
     if not matrices:
         raise ModelError("the model has no adapter to save")
     weights = weight_map(model.config)
@@ -85,12 +85,12 @@ def load_peft_state(
     Raises:
         ModelError: a tensor is missing, unexpected or of another shape: the adapter is for another base.
     """
-    slots = _bare(model, {**_matrices(model), **_whole(model, modules)})
+    slots = _bare(model, {**_matrices(model, lora), **_whole(model, modules)})
     expected = {PREFIX + name: slot for name, slot in slots.items()}
     if odd := sorted(set(expected) ^ set(tensors)):
         raise ModelError(f"the adapter does not fit the model: '{odd[0]}'", where=where)
     for name, slot in expected.items():
-        _check_shape(name, tensors[name], slot.shape, where)
+        _check_fits(name, tensors[name], slot.shape, where)
     for name, slot in expected.items():
         slot.write(tensors[name])
 
@@ -124,12 +124,12 @@ def load_adapter(model: Transformer, folder: Path) -> LoraConfig:
     for name in sorted(whole):
         if name not in slots:
             raise _misfit(name, model, where)
-        _check_shape(PREFIX + name, tensors[name], slots[name].shape, where)
+        _check_fits(PREFIX + name, tensors[name], slots[name].shape, where)
     model.requires_grad_(False)
     found = places(model)
     for name, adapted in chosen.items():
         put(model, name, found[name], adapted, lora)
-    for name, slot in _matrices(model).items():
+    for name, slot in _matrices(model, lora).items():
         slot.write(matrices[spelled(name, matrices)])
     for name in whole:
         slots[name].write(tensors[name])
@@ -166,11 +166,12 @@ class _Slot:
         self.view.copy_(self.ours(tensor))
 
 
-def _matrices(model: Transformer) -> dict[str, _Slot]:
+def _matrices(model: Transformer, lora: LoraConfig) -> dict[str, _Slot]:
     """Every adapter's parameters under PEFT's names, without its prefix."""
     slots: dict[str, _Slot] = {}
     found, weights = places(model), weight_map(model.config)
     for name, layer in adapter_layers(model).items():
+        assert (layer.rank, layer.scale) == (lora.rank, lora.scale), "it was attached with another config"
         weight = weights[f"{name}.weight"]
         # B's rows, and the lengths of rows, stand in the order of the weight's own; it is A that meets the inputs.
         inputs = (_same, _same)
@@ -224,7 +225,7 @@ def _chosen(model: Transformer, lora: LoraConfig, matrices: Mapping[str, Tensor]
             for stored, shape in zip(names, shapes, strict=False):
                 if stored not in matrices:
                     raise ModelError(f"the tensor '{PREFIX}{stored}' is missing", where=where)
-                _check_shape(PREFIX + stored, matrices[stored], shape, where)
+                _check_fits(PREFIX + stored, matrices[stored], shape, where)
             chosen.setdefault(name, []).append(index)
             expected.update(names)
     for name in matrices:
@@ -243,7 +244,10 @@ def _misfit(name: str, model: Transformer, where: str) -> ModelError:
     )
 
 
-def _check_shape(name: str, tensor: Tensor, wanted: list[int], where: str) -> None:
+def _check_fits(name: str, tensor: Tensor, wanted: list[int], where: str) -> None:
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ModelError(f"'{name}' holds {kind} numbers, not floating-point ones", where=where)
     if list(tensor.shape) != wanted:
         message = f"'{name}' has the shape {list(tensor.shape)}, the model needs {wanted}"
         raise ModelError(message, where=where, hint="the adapter is for another base")

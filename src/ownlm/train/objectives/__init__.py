@@ -10,12 +10,14 @@ from .base import Objective, Reading
 from .classify import Classify, ClassifyConfig
 from .language import Causal, CausalConfig, Chat, ChatConfig
 from .masked import Masked, MaskedConfig
+from .preference import Preference, PreferenceConfig
 from .span import Span, SpanConfig
 
 __all__ = ["OBJECTIVES", "Objective", "ObjectiveConfig", "Reading", "make_objective"]
 
 ObjectiveConfig = Annotated[
-    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig, Field(discriminator="kind")
+    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig | PreferenceConfig,
+    Field(discriminator="kind"),
 ]
 
 OBJECTIVES: dict[str, type[Objective[Any]]] = {
@@ -24,6 +26,7 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "chat": Chat,
     "classify": Classify,
     "span": Span,
+    "preference": Preference,
 }
 
 

@@ -74,8 +74,10 @@ class ClassifyConfig(Config):
             raise ValueError("a label is named twice")
         if self.problem == "single" and len(self.labels) == 1:
             raise ValueError("one class leaves nothing to tell apart: name at least two labels")
-        if self.problem == "regression" and (self.weights is not None or self.smoothing):
-            raise ValueError("weights and smoothing are for classes, and a regression has none")
+        if self.problem == "regression" and (self.labels or self.weights is not None or self.smoothing):
+            raise ValueError(
+                "labels, weights and smoothing are for classes; a regression's numbers are its label columns"
+            )
         if isinstance(self.weights, dict) and not all(0 <= w < float("inf") for w in self.weights.values()):
             raise ValueError("a class's weight must be a finite number of at least 0")
         if self.problem == "single" and len(self.label) > 1:
@@ -216,7 +218,8 @@ class Classify(Objective[ClassifyConfig]):
         shape = self._known_shape
         result: dict[str, Any] = {"loss": loss, **measures(logits, labels, shape.problem)}
         if shape.problem == "single":
-            result["confusion"] = {"labels": list(shape.labels), "table": _table(logits, labels).tolist()}
+            table = metrics.confusion_table(labels[:, 0].numpy(), logits.argmax(-1).numpy(), len(shape.labels))
+            result["confusion"] = {"labels": list(shape.labels), "table": table.tolist()}
         return result
 
     @torch.no_grad()
@@ -267,22 +270,10 @@ class Classify(Objective[ClassifyConfig]):
 def measures(logits: Tensor, labels: Tensor, problem: str) -> dict[str, float]:
     """How good predictions are; logits: [documents, labels], labels: the column of that name."""
     if problem == "single":
-        table = _table(logits, labels)
-        return {
-            "accuracy": metrics.accuracy(table),
-            "macro_f1": metrics.macro_f1(table),
-            "matthews": metrics.matthews(table),
-        }
+        return metrics.class_measures(labels[:, 0].numpy(), logits.argmax(-1).numpy(), logits.shape[-1])
     if problem == "multi":
-        micro, macro = metrics.multi_f1(labels.numpy() > 0.5, logits.numpy() > 0)
-        return {"micro_f1": micro, "macro_f1": macro}
-    found, given = logits.double().numpy(), labels.double().numpy()
-    pairs = list(zip(given.T, found.T, strict=True))
-    return {
-        "mean_squared_error": float(((found - given) ** 2).mean()),
-        "pearson": float(np.mean([metrics.pearson(*pair) for pair in pairs])),
-        "spearman": float(np.mean([metrics.spearman(*pair) for pair in pairs])),
-    }
+        return metrics.multi_measures(labels.numpy() > 0.5, logits.numpy() > 0)
+    return metrics.number_measures(labels.double().numpy(), logits.double().numpy())
 
 
 def balanced_weights(have: np.ndarray, count: float, problem: str) -> np.ndarray:
@@ -326,10 +317,6 @@ def check_whole(data: TrainingData) -> None:
                     where="data.length",
                     hint="raise it, or name the files that the dataset was made of",
                 )
-
-
-def _table(logits: Tensor, labels: Tensor) -> np.ndarray:
-    return metrics.confusion_table(labels[:, 0].numpy(), logits.argmax(-1).numpy(), logits.shape[-1])
 
 
 def _name(value: Any) -> Any:

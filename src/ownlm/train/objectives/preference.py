@@ -1,108 +1,128 @@
-"""Preferences: an answer is made likelier than a worse one, by DPO, ORPO or KTO.
+"""Preferences: of two answers the better one, or of one answer whether it is wanted.
 
-The losses need the log-probability of whole answers, log p(y|x), the sum over an answer's tokens; with the starting
-model's as reference, r = log p(y|x) - log p_reference(y|x). With s the logistic function:
+Written ``r`` for an answer's log-probability minus the starting model's (summed over its tokens), ``sigma`` for the
+logistic function, ``w`` and ``l`` for the chosen and the rejected answer:
 
-| method | loss of a pair, or of a single answer |
+| method | loss of a pair, or of an answer |
 |---|---|
-| dpo | -(1 - e) log s(beta (r_chosen - r_rejected)) - e log s(-beta (r_chosen - r_rejected)), e = label_smoothing |
-| | (Rafailov et al. 2023, eq. 7; conservative: Mitchell 2023) |
-| orpo | -m_chosen - weight x log s(log odds_chosen - log odds_rejected), m = log p(y|x) / tokens, odds = p / (1 - p) |
-| | of p = exp(m) (Hong et al. 2024, eq. 3 to 7); it has no reference |
-| kto | weight x (1 - s(beta (r - z0))) of a desirable answer, weight x (1 - s(beta (z0 - r))) of another |
-| | (Ethayarajh et al. 2024, eq. 8) |
+| dpo, sigmoid | -log sigma(beta (r_w - r_l)) (Rafailov et al. 2023) |
+| dpo, hinge | max(0, 1 - beta (r_w - r_l)) (Zhao et al. 2023) |
+| dpo, ipo | (r_w - r_l - 1 / (2 beta))^2 (Azar et al. 2023) |
+| orpo | -p_w - lambda log sigma(log odds_w - log odds_l) (Hong et al. 2024), with p an answer's mean log-probability and |
+| | odds = e^p / (1 - e^p); no starting model is asked |
+| kto | weight (1 - sigma(beta (r - z))) if the answer is wanted, weight (1 - sigma(beta (z - r))) if not (Ethayarajh et |
+| | al. 2024) |
 
-KTO's z0 estimates how far the model has moved from its reference. The paper takes it from mismatched pairs of the
-micro-batch, so that the loss would depend on how a step is cut. Here **z0 is 0**, which it is exactly at the start.
+KTO's z estimates how far the model has moved: the mean of ``r`` over answers that stand after messages of others, or 0
+where that is negative. Answer i of the data is met with the messages of one half of the data further on, always the
+same, so that what the starting model thinks of it is known before the first step too. z is the mean over all answers of
+a step, or of a validation, computed before any gradient: neither micro-batches nor workers change it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...config import Config
-from ...errors import ConfigError, DataError
-from ...files import write_bytes
-from ...model.cross_entropy import token_losses
-from ...progress import Progress
+from ...errors import DataError
 from ...tokens.batch import Batch
-from ...tokens.loader import Loader
-from ...tokens.preferences import KIND, tokenize_preferences
+from ...tokens.preferences import DESIRABLE, KIND, Preparing, tokenize_preferences
 from ...tokens.prepare import PreparedData
 from ...tokens.tokenizer import Tokenizer
 from .base import Objective, Reading
-from .classify import check_whole
+from .language import Causal, CausalConfig
+from .reference import Document, Documents, document_log_probs, packed, reference_log_probs, trained_counts
 
 if TYPE_CHECKING:
     from ...model.config import ModelConfig
     from ...model.transformer import Transformer
+    from ...tokens.loader import Loader
     from ...tokens.shards import TokenDataset
     from ..data import TrainingData
 
-# The reference log-probabilities, in the run's folder.
-REFERENCE = "reference.safetensors"
-# Tokens that the starting model reads at once for them; fixed, so that they do not depend on the run's micro-batches.
-REFERENCE_TOKENS = 4096
-# An answer's mean log-probability is held below this, where the odds are still finite.
-HIGHEST = -1e-6
+REFERENCE = "reference"
 
 
 class PreferenceConfig(Config):
-    """Prefer an answer to a worse one."""
+    """Prefer better answers."""
 
     kind: Literal["preference"] = "preference"
-    """preference: answers that were chosen over others."""
+    """preference: the better of two answers to the same question, or answers that are wanted and others that are not."""
     method: Literal["dpo", "orpo", "kto"] = "dpo"
-    """dpo: pairs, against the starting model (Rafailov et al. 2023). orpo: pairs, with no reference (Hong et al. 2024).
-    kto: single answers, each good or bad, against the starting model (Ethayarajh et al. 2024)."""
+    """dpo: pairs, held against the starting model. orpo: pairs, while the better answer is learned as in chat, without
+    a starting model. kto: each answer by itself, wanted or not."""
     beta: float = Field(default=0.1, gt=0, allow_inf_nan=False)
-    """dpo, kto: how closely the model stays with the starting one; the higher, the closer."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """dpo: the share of pairs that may be the wrong way round."""
-    weight: float = Field(default=0.1, gt=0, allow_inf_nan=False)
-    """orpo: the share of the odds ratio beside the chosen answer's ordinary loss."""
-    desirable_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """kto: how much a good answer counts."""
-    undesirable_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """kto: how much a bad one counts; of n good and m bad ones, n x desirable_weight / (m x undesirable_weight) should
-    be between 1 and 1.5."""
+    """dpo and kto: how dear it is to move away from the starting model; less moves further."""
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+    """dpo: the loss of a pair's margin."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, allow_inf_nan=False)
+    """dpo with the sigmoid loss: the share of pairs whose label is taken to be wrong (conservative DPO)."""
+    average: bool = False
+    """dpo: compare mean log-probabilities of an answer's tokens in place of their sums."""
+    lambda_: float = Field(default=0.1, gt=0, allow_inf_nan=False, alias="lambda")
+    """orpo: the weight of the preference beside the learning of the better answer."""
+    desirable_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """kto: the weight of wanted answers."""
+    undesirable_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """kto: the weight of the others."""
+    unusable: Literal["refuse", "drop"] = "refuse"
+    """What to do with a row that says nothing: equal answers, none, or different questions."""
 
     @model_validator(mode="after")
     def _sound(self) -> PreferenceConfig:
-        owners = {"beta": "dpo and kto", "label_smoothing": "dpo", "weight": "orpo"}
-        owners |= {"desirable_weight": "kto", "undesirable_weight": "kto"}
-        for name, owner in owners.items():
-            usual = type(self).model_fields[name].default
-            if self.method not in owner and getattr(self, name) != usual:
-                raise ValueError(f"{name} is for {owner}, and the method is {self.method}")
+        for key, methods in _PARTS.items():
+            field = type(self).model_fields[key]
+            if self.method not in methods and getattr(self, key) != field.default:
+                raise ValueError(f"{field.alias or key} is no part of {self.method}")
+        if self.label_smoothing and self.loss != "sigmoid":
+            raise ValueError(f"label_smoothing is no part of the loss '{self.loss}'")
+        if not self.desirable_weight and not self.undesirable_weight:
+            raise ValueError("one of desirable_weight and undesirable_weight must be above 0")
         return self
 
-    @property
-    def pairs(self) -> bool:
-        """Whether answers are learned from in pairs."""
-        return self.method != "kto"
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether the starting model's opinion counts."""
-        return self.method != "orpo"
+# The methods that a setting is a part of.
+_PARTS = {
+    "beta": ("dpo", "kto"),
+    "loss": ("dpo",),
+    "label_smoothing": ("dpo",),
+    "average": ("dpo",),
+    "lambda_": ("orpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """A loader's documents, and what the starting model thinks of them.
+
+    Attributes:
+        documents: by number.
+        reference: the sum of each one's log-probabilities: [documents] float32.
+        mismatched: of KTO, the same of ``_Held.mismatch``; else empty.
+    """
+
+    documents: Documents
+    reference: Tensor
+    mismatched: Tensor
 
 
 class Preference(Objective[PreferenceConfig]):
-    """Answers that were chosen over others; the loss is the mean over a step's pairs, or its single answers.
+    """The better answer.
 
-    The loss is a function of a few sums, one for each answer. So the head runs twice, and no more than a chunk of logits
-    is ever held: first without gradient for the sums, whose derivatives are then the weights of the answers' tokens in
-    the ordinary loss, which has just the gradient wanted (see ``loss``).
+    The loss is the mean over pairs, with KTO over answers. Measured besides: the margin, the mean over pairs of the
+    chosen answer's reward minus the rejected one's, and the accuracy, the share of pairs where that is above 0 (equal
+    ones count half). A reward is beta r; with ORPO, an answer's mean log-probability.
     """
 
     kind: ClassVar[str] = "preference"
@@ -111,8 +131,11 @@ class Preference(Objective[PreferenceConfig]):
 
     def __init__(self, config: PreferenceConfig, seed: int) -> None:
         super().__init__(config, seed)
-        # The starting model's log-probability of each document of each piece: [pieces, documents of a piece].
-        self._reference: dict[str, Tensor] = {}
+        self.judged = config.method == "kto"
+        self.group = 1 if self.judged else 2
+        self._training: _Held | None = None
+        self._validation: _Held | None = None
+        self._moved = 0.0
 
     def tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
         """What a base without a template is trained on must be what its folder then says."""
@@ -120,245 +143,207 @@ class Preference(Objective[PreferenceConfig]):
 
     def shape(self, base: ModelConfig, sources: Sequence[str]) -> ModelConfig:
         """See Objective.shape."""
-        if not base.causal:
-            raise ConfigError(
-                f"a {base.family} model sees what comes next, so it writes no answers",
-                where="objective.kind",
-                hint="use a model of another family",
-            )
-        return base if base.head == "lm" else base.model_copy(update={"head": "lm", "labels": ()})
+        return Causal(CausalConfig(), self.seed).shape(base, sources)
 
     def read(self, path: Path, reading: Reading) -> PreparedData:
         """See Objective.read."""
-        return tokenize_preferences(
-            path,
-            reading.tokenizer,
-            reading.length,
-            single=not self.config.pairs,
-            too_long=reading.too_long,
-            cache_folder=reading.cache,
-            progress=reading.progress,
-        )
+        too_long: Any = reading.too_long
+        preparing = Preparing(reading.tokenizer, reading.length, self.judged, too_long, self.config.unusable)
+        return tokenize_preferences(path, preparing, cache_folder=reading.cache, progress=reading.progress)
 
     def check(self, dataset: TokenDataset, where: str) -> None:
-        """Checks that a tokenized dataset has pairs, or single answers with labels, as the method needs."""
+        """See Objective.check."""
         super().check(dataset, where)
-        pairs = dataset.group == 2
-        if pairs != self.config.pairs or (not pairs and "desirable" not in dataset.columns):
-            held, wanted = ("pairs", "single answers") if pairs else ("single answers", "pairs")
+        if (DESIRABLE in dataset.columns) != self.judged:
+            held, wanted = ("pairs", "single answers") if self.judged else ("single answers", "pairs")
             raise DataError(
                 f"this dataset holds {held}, and {self.config.method} learns from {wanted}",
                 where=where,
-                hint="name the files that it was made of",
+                hint="name the file that it was made from, or set objective.method",
             )
 
     def begin(self, model: Transformer, data: TrainingData, run: Path) -> None:
-        """Reads what the starting model thinks of each answer, or finds it in the run's folder.
-
-        The model is the starting one even where a run goes on: its checkpoint is read only afterwards. Of several
-        workers each computes all of it, and the first one writes.
-        """
-        check_whole(data)
-        if not self.config.has_reference:
+        """Asks the starting model for its opinion of every answer, or finds it in the run's folder."""
+        if self.config.method == "orpo":
             return
-        path, key = run / REFERENCE, json.dumps(data.fingerprints)
-        loaders = {"training": data.loader, "validation": data.validation}
-        found = read_reference(path, key)
-        if found is None:
-            found = {name: reference_of(model, loader) for name, loader in loaders.items() if loader is not None}
-            if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-                write_reference(path, key, found)
-        self._reference = found
+        self._training = self._held(model, data.loader, run, "train")
+        if data.validation is not None:
+            self._validation = self._held(model, data.validation, run, "validation")
+
+    def begin_step(
+        self, model: Transformer, batches: Sequence[Batch], total: Callable[[Sequence[float]], list[float]]
+    ) -> None:
+        """Measures KTO's z over the whole step, of all workers, before any gradient is made."""
+        if not self.judged or self._training is None:
+            return
+        moved = [self._mismatched_ratios(model, batch, self._training) for batch in batches]
+        summed, count = total([sum(float(part.sum()) for part in moved), float(sum(map(len, moved)))])
+        self._moved = max(0.0, summed / count) if count else 0.0
 
     def batch(self, batch: Batch, step: int | None) -> Batch:
-        """Adds the column "reference": the starting model's log-probability of each document's answer."""
-        if not self.config.has_reference:
+        """Adds what the starting model thinks of each document, once that is known."""
+        held = self._validation if step is None else self._training
+        if held is None or not batch.documents:
             return batch
-        table = self._reference["validation" if step is None else "training"]
-        width = table.shape[1]
-        if not batch.documents:
-            reference = torch.zeros(len(batch.document_starts) - 1, 1)
-        else:
-            # A piece's number stands once for each of its documents.
-            reference = table[torch.tensor(batch.documents[::width])].reshape(-1, 1)
-        return replace(batch, columns={**batch.columns, "reference": reference})
+        values = held.reference[self._numbers(batch)].unsqueeze(1)
+        return dataclasses.replace(batch, columns={**batch.columns, REFERENCE: values})
 
     def units(self, batch: Batch) -> float:
-        """How many pairs, or single answers, are trained."""
-        trained = self.trained_tokens(batch) > 0
-        return float((trained.reshape(-1, 2).all(1) if self.config.pairs else trained).sum())
+        """See Objective.units; a batch that another worker waits with has none."""
+        return len(batch.documents) / self.group
 
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
-        """See Objective.loss.
+        """See Objective.loss."""
+        answers = self._answers(model, batch)
+        losses = self._losses(answers, self._moved)
+        # Nothing is trained of a batch that another worker waits with.
+        there = answers.counts[:: self.group] > 0
+        return torch.where(there, losses, 0.0).sum() * share
 
-        With L the sum of the losses, a function of the answers' log-probabilities, the gradient is that of
-        sum over tokens of weight x loss, each token's weight being -dL / d(log-probability of its answer).
-        """
-        hidden = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
-        sums = answer_log_probabilities(model, hidden, batch)
-        if not torch.is_grad_enabled():
-            return self._losses(sums, batch).sum() * share
-        with torch.enable_grad():
-            sums.requires_grad_()
-            total = self._losses(sums, batch).sum() * share
-            (slopes,) = torch.autograd.grad(total, sums)
-        weights = torch.where(batch.weights != 0, -_by_token(slopes, batch), 0.0)
-        surrogate, _ = model.loss_of(hidden, batch.targets, weights)
-        # Its gradient, and the loss's own value.
-        return surrogate + (total - surrogate).detach()
+    def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
+        """The loss, the margin and the accuracy; with KTO the margin between the means of both kinds, and z."""
+        parts, moved = [], []
+        for batch in batches:
+            if self._validation is not None and self.judged:
+                moved.append(self._mismatched_ratios(model, batch, self._validation))
+            parts.append(self._answers(model, batch.to(model.device)))
+        if not parts:
+            return {}
+        answers = _Answers.joined(parts)
+        if not self.judged:
+            margins = self._rewards(answers)[::2] - self._rewards(answers)[1::2]
+            right = (margins > 0).float() + 0.5 * (margins == 0)
+            losses = self._losses(answers, 0.0)
+            means = {"loss": losses, "margin": margins, "accuracy": right}
+            return {name: values.double().mean().item() for name, values in means.items()}
+        z = max(0.0, torch.cat(moved).double().mean().item()) if moved else 0.0
+        result = {"loss": self._losses(answers, z).double().mean().item()}
+        wanted, rewards = answers.desirable > 0, self._rewards(answers).double()
+        if wanted.any() and not wanted.all():
+            result["margin"] = (rewards[wanted].mean() - rewards[~wanted].mean()).item()
+        return result | {"z": z}
+
+    def _answers(self, model: Transformer, batch: Batch) -> _Answers:
+        log_probs, counts = document_log_probs(model, batch), trained_counts(batch)
+        reference = batch.columns.get(REFERENCE)
+        desirable = batch.columns.get(DESIRABLE)
+        zeros = torch.zeros_like(counts)
+        return _Answers(
+            log_probs,
+            counts,
+            zeros if reference is None else reference.squeeze(1),
+            zeros if desirable is None else desirable.squeeze(1),
+        )
+
+    def _rewards(self, answers: _Answers) -> Tensor:
+        """What each answer is compared by: [documents]."""
+        if self.config.method == "orpo":
+            return answers.log_probs / answers.counts.clamp(min=1)
+        ratios = answers.log_probs - answers.reference
+        return self.config.beta * (ratios / answers.counts.clamp(min=1) if self.config.average else ratios)
+
+    def _losses(self, answers: _Answers, z: float) -> Tensor:
+        """The loss of each pair: [pairs]; with KTO of each answer: [documents]."""
+        config, rewards = self.config, self._rewards(answers)
+        if config.method == "kto":
+            wanted = answers.desirable > 0
+            away = torch.where(wanted, rewards - config.beta * z, config.beta * z - rewards)
+            return torch.where(wanted, config.desirable_weight, config.undesirable_weight) * torch.sigmoid(-away)
+        chosen, rejected = rewards[::2], rewards[1::2]
+        if config.method == "orpo":
+            return config.lambda_ * F.softplus(_log_odds(rejected) - _log_odds(chosen)) - chosen
+        margins = chosen - rejected
+        if config.loss == "hinge":
+            return F.relu(1 - margins)
+        if config.loss == "ipo":
+            return (margins / config.beta - 1 / (2 * config.beta)).square()
+        smoothing = config.label_smoothing
+        return (1 - smoothing) * F.softplus(-margins) + smoothing * F.softplus(margins)
+
+    def _held(self, model: Transformer, loader: Loader, run: Path, name: str) -> _Held:
+        documents = Documents(loader)
+        reference = reference_log_probs(model, documents, loader, run, name)
+        if not self.judged:
+            return _Held(documents, reference, torch.zeros(0))
+        if len(documents) < 2:
+            raise DataError(
+                "kto needs two answers or more, to hold them against each other",
+                where=str(documents.datasets[0].folder),
+            )
+        pairs = _Mismatched(documents, model.config.max_positions)
+        return _Held(documents, reference, reference_log_probs(model, pairs, loader, run, f"{name}-mismatched"))
+
+    def _numbers(self, batch: Batch) -> list[int]:
+        """The number of each of a batch's documents among the loader's."""
+        pieces = np.array(batch.documents, np.int64)
+        return (pieces * self.group + np.arange(len(pieces)) % self.group).tolist()
 
     @torch.no_grad()
-    def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
-        """The loss and how clearly the better answers are preferred.
-
-        | measure | dpo | orpo | kto |
-        |---|---|---|---|
-        | margin | mean of beta (r_chosen - r_rejected) | mean of the log odds ratio | mean of beta r of the desirable |
-        | | | | answers minus that of the others |
-        | accuracy | share of pairs with a margin above 0 | the same | share of answers with r on its side of 0 |
-        | likelier | share of pairs whose chosen answer is the likelier, whatever the reference | the same | |
-        """
-        totals: dict[str, float] = {}
-        units = 0.0
-        for batch in batches:
-            moved = batch.to(model.device)
-            hidden = model.read(moved.tokens, moved.positions, moved.document_starts, moved.segments)
-            sums = answer_log_probabilities(model, hidden, moved)
-            units += self.units(batch)
-            measured = {"loss": self._losses(sums, moved).sum(), **self._measures(sums, moved)}
-            for name, value in measured.items():
-                totals[name] = totals.get(name, 0.0) + value.item()
-        if not units:
-            return {}
-        if self.config.pairs:
-            return {name: value / units for name, value in totals.items()}
-        result = {name: totals[name] / units for name in ("loss", "accuracy")}
-        if totals["good"] and totals["bad"]:
-            result["margin"] = totals["good_reward"] / totals["good"] - totals["bad_reward"] / totals["bad"]
+    def _mismatched_ratios(self, model: Transformer, batch: Batch, held: _Held) -> Tensor:
+        """r of a batch's answers after messages that they do not answer: [documents] float32, on the CPU."""
+        training = model.training
+        model.eval()
+        if batch.documents:
+            numbers = self._numbers(batch)
+            pairs = _Mismatched(held.documents, model.config.max_positions)
+            met = packed([pairs[number] for number in numbers])
+            result = document_log_probs(model, met.to(model.device)).cpu() - held.mismatched[numbers]
+        else:
+            # Only for the weights that are spread over workers, who must all take part.
+            result = document_log_probs(model, batch.to(model.device)).cpu()[:0]
+        model.train(training)
         return result
 
-    def _losses(self, sums: Tensor, batch: Batch) -> Tensor:
-        """The loss of each pair, or single answer; sums: [documents]. What is not trained has none."""
-        config, counts = self.config, _trained_of(batch)
-        if config.method == "kto":
-            good = batch.columns["desirable"][:, 0] != 0
-            reward = config.beta * (sums - batch.columns["reference"][:, 0])
-            weights = torch.where(good, config.desirable_weight, config.undesirable_weight)
-            return weights * torch.sigmoid(torch.where(good, -reward, reward)) * (counts > 0)
-        margins = self._margins(sums, batch)
-        losses = -F.logsigmoid(margins)
-        if config.method == "orpo":
-            means = (sums / counts.clamp(min=1)).reshape(-1, 2)
-            losses = config.weight * losses - means[:, 0]
-        elif config.label_smoothing:
-            losses = losses * (1 - config.label_smoothing) - F.logsigmoid(-margins) * config.label_smoothing
-        return losses * (counts.reshape(-1, 2) > 0).all(1)
 
-    def _margins(self, sums: Tensor, batch: Batch) -> Tensor:
-        """By how much each chosen answer is preferred: [pairs]."""
-        if self.config.method == "orpo":
-            scores = log_odds(sums / _trained_of(batch).clamp(min=1))
-        else:
-            scores = self.config.beta * (sums - batch.columns["reference"][:, 0])
-        chosen, rejected = scores.reshape(-1, 2).unbind(1)
-        return chosen - rejected
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What is known of some answers, all [documents].
 
-    def _measures(self, sums: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """What a batch adds to the sums of ``validate``."""
-        if self.config.pairs:
-            margins, both = self._margins(sums, batch), sums.reshape(-1, 2)
-            likelier = (both[:, 0] > both[:, 1]).sum()
-            return {"margin": margins.sum(), "accuracy": (margins > 0).sum(), "likelier": likelier}
-        good = batch.columns["desirable"][:, 0] != 0
-        reward = self.config.beta * (sums - batch.columns["reference"][:, 0])
-        right = torch.where(good, reward > 0, reward < 0).sum()
-        sums_of = {"good": good, "bad": ~good, "good_reward": reward[good], "bad_reward": reward[~good]}
-        return {"accuracy": right} | {name: values.sum() for name, values in sums_of.items()}
-
-
-@torch.no_grad()
-def answer_log_probabilities(model: Transformer, hidden: Tensor, batch: Batch) -> Tensor:
-    """The log-probability of each document's trained tokens, in nats, without gradient: [documents] float32.
-
-    Args:
-        model: whose head reads the stream.
-        hidden: the stream as ``Transformer.read`` gave it.
-        batch: what was read, on the model's device.
+    Attributes:
+        log_probs: the sum of the log-probabilities of its tokens.
+        counts: how many tokens these are.
+        reference: the starting model's sum.
+        desirable: 1 where KTO wants it.
     """
-    trained = batch.weights.nonzero().squeeze(1)
-    found = torch.zeros(len(batch), device=hidden.device)
-    targets, softcap = batch.targets[trained], model.config.logit_softcap
-    found[trained] = -token_losses(hidden[trained], model.head_weight, targets, model.head_bias, softcap)
-    return _by_document(found, batch)
+
+    log_probs: Tensor
+    counts: Tensor
+    reference: Tensor
+    desirable: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Answers]) -> _Answers:
+        """Those of several batches."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(cls)))
 
 
-def log_odds(means: Tensor) -> Tensor:
-    """log (p / (1 - p)) of p = exp(mean)."""
-    means = means.clamp(max=HIGHEST)
-    return means - torch.log(-torch.expm1(means))
+class _Mismatched(Sequence[Document]):
+    """Of each document what stands before its answer, with the answer of another, one half of the data further on.
+
+    What is longer than the model reads is cut, in this estimate alone.
+    """
+
+    def __init__(self, documents: Documents, limit: int) -> None:
+        self.documents, self.limit = documents, limit
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, number: int) -> Document:  # type: ignore[override]
+        (asked, before), (said, answer) = (
+            self.documents[place] for place in (number, (number + len(self) // 2) % len(self))
+        )
+        messages, words = asked[~_from_first(before)], said[_from_first(answer)]
+        ids = np.concatenate((messages, words))[: self.limit]
+        return ids, np.arange(len(ids)) >= len(messages)
 
 
-@torch.no_grad()
-def reference_of(model: Transformer, loader: Loader) -> Tensor:
-    """The log-probability of every answer of a loader, by its piece: [pieces, documents of a piece] float32."""
-    model.eval()
-    tables = []
-    with Progress("Reading what the starting model thinks", len(loader), unit="pieces") as progress:
-        done = 0
-        for dataset in loader.datasets:
-            longest = int(dataset.lengths.reshape(-1, dataset.group).sum(1).max())
-            tokens = max(longest, REFERENCE_TOKENS)
-            # Every piece just once, whatever the run's own loader repeats.
-            pieces = Loader([dataset], batch_tokens=tokens, length=loader.length, seed=0)
-            table = torch.zeros(len(pieces), dataset.group)
-            for step in range(pieces.steps_in_epoch(0)):
-                batch = pieces.batch(step)
-                moved = batch.to(model.device)
-                hidden = model.read(moved.tokens, moved.positions, moved.document_starts)
-                sums = answer_log_probabilities(model, hidden, moved).cpu().reshape(-1, dataset.group)
-                table[torch.tensor(batch.documents[:: dataset.group])] = sums
-                done += len(sums)
-                progress.update(done)
-            tables.append(table)
-    return torch.cat(tables)
+def _from_first(trained: np.ndarray) -> np.ndarray:
+    """Everything from the first trained token on."""
+    return np.maximum.accumulate(trained)
 
 
-def read_reference(path: Path, key: str) -> dict[str, Tensor] | None:
-    """What an earlier call saved for the same data; None where there is nothing, or it is damaged."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("data") != key:
-                return None
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError:
-        # It can be made again.
-        return None
-
-
-def write_reference(path: Path, key: str, tables: dict[str, Tensor]) -> None:
-    """Saves reference log-probabilities, whole or not at all; ``key`` says of which data."""
-    from safetensors.torch import save
-
-    write_bytes(path, save(tables, {"data": key}))
-
-
-def _by_document(values: Tensor, batch: Batch) -> Tensor:
-    """The sums over each document; values: [tokens] float32 -> [documents]."""
-    starts = torch.tensor(batch.document_starts, device=values.device)
-    # In an order of its own for each document, which additions into place do not have on a GPU.
-    return torch.segment_reduce(values, "sum", lengths=starts[1:] - starts[:-1], unsafe=True)
-
-
-def _by_token(values: Tensor, batch: Batch) -> Tensor:
-    """Each document's value at each of its tokens; values: [documents] -> [tokens]."""
-    starts = torch.tensor(batch.document_starts, device=values.device)
-    return values.repeat_interleave(starts[1:] - starts[:-1], output_size=len(batch))
-
-
-def _trained_of(batch: Batch) -> Tensor:
-    """How many tokens of each document are trained: [documents] float32, on the batch's device."""
-    return _by_document((batch.weights != 0).float(), batch)
+def _log_odds(mean: Tensor) -> Tensor:
+    """log(p / (1 - p)) of probabilities given by their logarithms; what is as good as certain stays finite."""
+    mean = mean.clamp(max=-1e-6)
+    return mean - torch.log(-torch.expm1(mean))

@@ -23,7 +23,6 @@ from ...tokens.dataset import is_dataset
 from ...tokens.prepare import PreparedData
 from ...tokens.questions import Question, read_questions, right_answers
 from ...tokens.shards import TokenDataset
-from ...tokens.tokenizer import Tokenizer
 from ...tokens.windows import KIND, EncodedText, Windowing, encode_with_places, tokenize_questions
 from .base import Objective, Reading
 from .classify import check_whole
@@ -71,7 +70,7 @@ class Span(Objective[SpanConfig]):
     def __init__(self, config: SpanConfig, seed: int) -> None:
         super().__init__(config, seed)
         self._shape: ModelConfig | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._windowing: Windowing | None = None
         # Where each tokenized dataset's questions stand, for their texts.
         self._files: dict[Path, Path] = {}
         self._asked: dict[int, _Asked] = {}
@@ -88,8 +87,7 @@ class Span(Objective[SpanConfig]):
 
     def read(self, path: Path, reading: Reading) -> PreparedData:
         """See Objective.read."""
-        self._tokenizer = reading.tokenizer
-        windowing = Windowing(
+        self._windowing = windowing = Windowing(
             tokenizer=reading.tokenizer,
             causal=self._known_shape.causal,
             length=reading.length,
@@ -111,13 +109,13 @@ class Span(Objective[SpanConfig]):
 
     def _ask(self, dataset: TokenDataset) -> None:
         path = self._files.get(dataset.folder)
-        if path is None or self._tokenizer is None:
+        if path is None or self._windowing is None:
             # A tokenized folder without its files: the loss is measured, but no answer can be read.
             return
         held = set(dataset.columns["key"][:, 0].tolist())
         questions = [question for question in read_questions([path]) if question.key in held]
         contexts = list(dict.fromkeys(question.context for question in questions))
-        encoded = dict(zip(contexts, encode_with_places(self._tokenizer, contexts), strict=True))
+        encoded = dict(zip(contexts, encode_with_places(self._windowing.tokenizer, contexts), strict=True))
         self._asked |= {q.key: _Asked(q, encoded[q.context]) for q in questions}
 
     def batch(self, batch: Batch, step: int | None) -> Batch:
@@ -157,7 +155,13 @@ class Span(Objective[SpanConfig]):
         result: dict[str, Any] = {"loss": total / units}
         if windows:
             result |= self._judge(windows)
-            result["answers"] = {"max_answer": self.config.max_answer, "may_be_none": self._unanswerable}
+            assert self._windowing is not None
+            result["answers"] = {
+                "max_answer": self.config.max_answer,
+                "may_be_none": self._unanswerable,
+                "length": self._windowing.length,
+                "stride": self.config.stride,
+            }
         return result
 
     def _keep(self, windows: dict[int, list[ReadWindow]], batch: Batch, logits: Tensor) -> None:

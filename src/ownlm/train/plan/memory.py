@@ -65,7 +65,7 @@ def optimizer_bytes(config: TrainConfig, trained: int) -> int:
     return round(STATES[config.optimizer.kind, config.optimizer.states] * trained)
 
 
-def step_bytes(probe: Probe, layers: int, gradients: int, micro_batches: int) -> int:
+def step_bytes(probe: Probe, layers: int, gradients: int, micro_batches: int, recomputed: int, block_input: int) -> int:
     """What a step adds at its worst moment.
 
     The loss is there when every layer keeps its activations; from then on each layer that is done frees its own and
@@ -76,12 +76,17 @@ def step_bytes(probe: Probe, layers: int, gradients: int, micro_batches: int) ->
         layers: the model's.
         gradients: bytes of all gradients.
         micro_batches: in a step.
+        recomputed: layers that keep only their input and are computed again.
+        block_input: bytes of that input.
     """
-    more = layers - 1
-    kept, per_layer = probe.one.kept + more * probe.layer_kept, probe.layer_kept
+    more, per_layer = layers - 1, probe.layer_kept
+    spared = min(recomputed, layers) * max(0, per_layer - block_input)
+    kept = probe.one.kept + more * per_layer - spared
+    # A layer that is computed again keeps everything for that while.
+    again = per_layer if recomputed else 0
     layer_gradient = 4 * (probe.trained[1] - probe.trained[0])
-    at_loss = probe.one.loss_peak + more * per_layer
-    working = max(0, probe.one.backward_peak - probe.one.kept)
+    at_loss = probe.one.loss_peak + more * per_layer - spared
+    working = max(0, probe.one.backward_peak - probe.one.kept) + again
     in_backward = max(kept + working, kept + working + more * (layer_gradient - per_layer))
     before = gradients if micro_batches > 1 else 0
     return max(before + at_loss, before + in_backward, gradients)

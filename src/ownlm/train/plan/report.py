@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,8 @@ def _planned(
     probed = None
     if gpu is None:
         probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
-    memory = predict_memory(config, setup, probed, micro, trained, device)
+    recomputed = 0 if config.recompute == "auto" else config.recompute
+    memory = predict_memory(config, setup, probed, micro, trained, device, recomputed)
     speed = None if probed is None else predicted_speed(config, probed, shape.layers, trained, micro)
     seconds = None if speed is None else tokens / speed
     available = _available(device)
@@ -153,9 +154,15 @@ def _planned(
 
 
 def predict_memory(
-    config: TrainConfig, setup: Setup, probed: Probe | None, micro: int, trained: int, device: torch.device
+    config: TrainConfig,
+    setup: Setup,
+    probed: Probe | None,
+    micro: int,
+    trained: int,
+    device: torch.device,
+    recomputed: int = 0,
 ) -> Memory:
-    """The most memory at once, with micro-batches of ``micro`` tokens."""
+    """The most memory at once, with micro-batches of ``micro`` tokens and so many layers computed again."""
     shape = setup.shape
     compute = choose_dtype(config.precision, device)
     gradients = 4 * trained
@@ -163,11 +170,33 @@ def predict_memory(
     if probed is None:
         step = step_bytes_by_arithmetic(shape, micro, gradients, several)
     else:
-        step = step_bytes(probed, shape.layers, gradients, several)
-        # What a layer keeps grows with the tokens; the probe may have had fewer.
-        step = round(step * max(1.0, micro / max(1, probed.tokens)) if micro > probed.tokens else step)
+        block_input = probed.tokens * shape.width * compute.itemsize
+        step = step_bytes(probed, shape.layers, gradients, several, recomputed, block_input)
     weights = weight_bytes(config, shape.parameters() + (trained if config.adapter else 0), trained, compute)
     return with_slack(resident_bytes(), weights, optimizer_bytes(config, trained), step, device)
+
+
+def fitting_recompute(
+    config: TrainConfig, setup: Setup, data: TrainingData, micro: int, device: torch.device, budget: float
+) -> tuple[int, Memory]:
+    """The fewest layers that must be computed again for a run to stay within ``budget`` bytes, and its memory then.
+
+    Raises:
+        ConfigError: not even all of them are enough.
+    """
+    shape = setup.shape
+    trained = shape.parameters() if config.adapter is None else adapter_parameters(shape, config.adapter)
+    length = min(config.data.length or shape.max_positions, shape.max_positions, config.batch_tokens)
+    probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
+    for recomputed in range(shape.layers + 1):
+        memory = predict_memory(config, setup, probed, micro, trained, device, recomputed)
+        if memory.total <= budget:
+            return recomputed, memory
+    raise ConfigError(
+        f"the run needs {format_bytes(memory.total)} even with every block computed again",
+        where="memory_budget",
+        hint="ask 'ownlm plan' what to change",
+    )
 
 
 def predicted_speed(config: TrainConfig, probed: Probe, layers: int, trained: int, micro: int) -> float:
@@ -246,13 +275,3 @@ def _advice(config: TrainConfig, setup: Setup, plan: Plan, probed: Probe | None,
     if plan.cluster is not None and plan.cluster.gpus:
         advice.append(f"{plan.cluster.gpus} GPUs of the kind below hold it")
     return advice
-
-
-def compared(plan: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, float]:
-    """A run's actual figures over the planned ones."""
-    pairs = {"memory": ("memory_bytes", "peak_memory_bytes"), "speed": ("tokens_per_second", "tokens_per_second")}
-    return {
-        name: summary[actual] / plan[planned]
-        for name, (planned, actual) in pairs.items()
-        if plan.get(planned) and summary.get(actual)
-    }
