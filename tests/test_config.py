@@ -155,3 +155,30 @@ def test_every_field_is_described_under_the_name_a_user_writes():
         ("entries.rate", "float", "0.1", "How fast."),
         ("entries.kind", "adamw | muon", "adamw", "Which one."),
     ]
+
+
+def test_a_key_that_stands_twice_is_one_sentence(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text("name: a\ninner:\n  rate: 1\n  kind: muon\n  rate: 2\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml:5: the key 'rate' stands twice") as caught:
+        read_yaml(path)
+    assert caught.value.hint is not None and "line 3" in caught.value.hint
+    path.write_text("list:\n- {a: 1}\n- {a: 1, b: {c: 1, 'c': 2}}\n")
+    with pytest.raises(ConfigError, match=":3: the key 'c' stands twice"):
+        read_yaml(path)
+    with pytest.raises(ConfigError, match="the key 'rate' stands twice"):
+        parse_override("inner={rate: 1, rate: 2}")
+
+
+def test_keys_of_other_mappings_and_merged_ones_may_be_the_same(tmp_path: Path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "x: {inner: &a {<<: {k: 1, l: 2}, k: 3}}\ny: {<<: *a, l: 4}\nz: {<<: [*a, {m: 5}], k: 6}\n1: a\n'1': b\n"
+    )
+    assert read_yaml(path) == {
+        "x": {"inner": {"k": 3, "l": 2}},
+        "y": {"k": 3, "l": 4},
+        "z": {"k": 6, "l": 2, "m": 5},
+        1: "a",
+        "1": "b",
+    }

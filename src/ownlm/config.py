@@ -28,13 +28,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's mapping.
 
     Raises:
-        ConfigError: not YAML (with the line), or not a mapping.
+        ConfigError: not YAML (with the line), a key that stands twice, or not a mapping.
     """
     try:
-        value = yaml.safe_load(read_text(path))
+        value = _load(read_text(path))
+    except _TwiceError as error:
+        raise ConfigError(str(error.problem), where=f"{path}{_line(error)}", hint=error.note) from None
     except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"this is not valid YAML: {error.problem}", where=f"{path}{line}") from None
+        raise ConfigError(f"this is not valid YAML: {error.problem}", where=f"{path}{_line(error)}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"this is not valid YAML: {error}", where=str(path)) from None
     if value is None:
@@ -42,6 +43,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError("a mapping of keys to values was expected", where=str(path))
     return value
+
+
+def _line(error: yaml.MarkedYAMLError) -> str:
+    return f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+
+
+class _TwiceError(yaml.composer.ComposerError):
+    """A mapping has one key twice, of which YAML's library would silently take the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as the library's safe loader does, and lets no key stand twice in a mapping (YAML 1.2, 3.2.1.1)."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], int] = {}
+        # Looked at here, since a merge ('<<') puts keys beside those that replace them later.
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if (key.tag, key.value) in first:
+                there = f"it stands in line {first[key.tag, key.value]} already; keep one of the two"
+                raise _TwiceError(None, None, f"the key '{key.value}' stands twice", key.start_mark, there)
+            first[key.tag, key.value] = key.start_mark.line + 1
+        return node
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -61,7 +91,9 @@ def _parse_value(value: str) -> Any:
     except ValueError:
         pass
     try:
-        return yaml.safe_load(value)
+        return _load(value)
+    except _TwiceError as error:
+        raise ConfigError(str(error.problem), where=f"'{value}'") from None
     except yaml.YAMLError:
         return value
 

@@ -59,7 +59,7 @@ def test_the_summary_says_what_the_losses_mean(tmp_path: Path):
 def test_a_loss_that_rose_again_is_called_so(tmp_path: Path):
     metrics = [{"step": 0, "val_loss": 2.0}, *STEPS[1:3], {"step": 5, "val_loss": 1.0}, {"step": 9, "val_loss": 1.4}]
     page = training_report(make_run(tmp_path / "run", metrics)).html()
-    assert "After step 5 it rose again, to 1.400" in page
+    assert "Overfitting from step 5 on: the held-out loss rose from 1.000 to 1.400" in page
 
 
 def test_a_loss_that_did_not_fall_is_not_praised(tmp_path: Path):

@@ -66,7 +66,10 @@ def documents(dataset: TokenDataset) -> list[tuple[list[int], list[bool]]]:
 
 
 SHAPES: dict[str, tuple[dict[str, Any], list[dict[str, str]]]] = {
-    "texts beside a prompt": ({"prompt": "What is it?", "chosen": "A model.", "rejected": "Text, what else."}, [QUESTION]),
+    "texts beside a prompt": (
+        {"prompt": "What is it?", "chosen": "A model.", "rejected": "Text, what else."},
+        [QUESTION],
+    ),
     "texts beside an instruction and its input": (
         {"instruction": "What is", "input": "it?", "output": "?", "chosen": "A model.", "rejected": "Text, what else."},
         [{"role": "user", "content": "What is\n\nit?"}],

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Command] = {
     "pull": Command("models", "pull", "Fetch a base model"),
     "plan": Command("plan", "plan", "What a training run will take: parameters, memory, speed, time and cost"),
     "train": Command("train", "train", "Train or fine-tune by a config; the same command again resumes"),
+    "runs": Command("runs", "runs", "Compare runs: settings that differ, losses, speed, memory, curves"),
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),

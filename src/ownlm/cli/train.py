@@ -26,6 +26,10 @@ def train(
     find_lr: Annotated[
         bool, typer.Option("--find-lr", help="Try rising learning rates for a hundred steps, suggest one, and leave.")
     ] = False,
+    sweep: Annotated[
+        Path | None,
+        typer.Option("--sweep", help="Try many settings and find the best; goes on likewise.", metavar="SWEEP.yaml"),
+    ] = None,
     help_config: Annotated[bool, typer.Option("--help-config", help="Show every setting, and leave.")] = False,
 ) -> Answer:
     """Train or fine-tune by a config file; the same command again resumes where it stopped.
@@ -42,6 +46,11 @@ def train(
     from .. import api
     from ..config import parse_override
 
+    if sweep is not None:
+        if workers != 1 or find_lr:
+            other = "--find-lr" if find_lr else "--workers"
+            raise UserError(f"--sweep and {other} do not go together", where="ownlm train", hint="give one of them")
+        return _swept(config, dict(parse_override(text) for text in overrides or []), sweep)
     if find_lr:
         return _found_rate(config, dict(parse_override(text) for text in overrides or []))
     if workers != 1 and "WORLD_SIZE" not in os.environ:
@@ -66,6 +75,22 @@ def _found_rate(config: Path, overrides: dict) -> Answer:
     shown = range(0, len(trial.rates), max(1, len(trial.rates) // 10))
     rows = [[f"{trial.rates[i]:.1e}", f"loss {trial.losses[i]:.3f}"] for i in shown]
     return Answer(data, columns(rows, indent="") + f"\n\noptimizer.lr={trial.suggested:.2g}: {trial.why}")
+
+
+def _swept(config: Path, overrides: dict, sweep: Path) -> Answer:
+    """The trials' settings and what they came to, best first."""
+    from ..progress import say
+    from ..train.config import read_train_config
+    from ..train.sweep import read_sweep_config, run_sweep
+
+    result = run_sweep(read_train_config(config, overrides), read_sweep_config(sweep), say).summary
+    keys = list(result["trials"][0]["parameters"])
+    rows = [["trial", result["metric"], *keys]]
+    for row in result["trials"]:
+        value = "failed" if row["failed"] else f"{row[result['metric']]:.4f}"
+        shown = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in row["parameters"].values())
+        rows.append([f"trial-{row['trial']:03}", value, *shown])
+    return Answer(result, columns(rows, indent="") + f"\n\npage: {Path(result['sweep']) / 'sweep.html'}")
 
 
 def summary(result: dict) -> str:

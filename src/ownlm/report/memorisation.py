@@ -11,6 +11,8 @@ from .page import Report
 # Of a model that learned nothing by heart, the ranks are drawn evenly: each number has one chance in eight of being at
 # 3 bits or more, and the median of eight numbers about one in a hundred.
 TELLING = 3.0
+SOURCE = "canaries (invented)"
+"""The source that they are in a run's ledger."""
 ABOUT = (
     "Invented numbers were put among the training data (canaries: Carlini et al. 2019). A number's exposure is how far "
     "the model prefers it to numbers of the same form that it never saw, in bits: about 1 where it learned nothing by "

@@ -66,12 +66,16 @@ def judge_fit(training: Points, validation: Points) -> Fit:
     if len(validation) < 2:
         text = "The held-out loss was measured once; how it moves cannot be told from that."
         return Fit("unknown", None, text, gap)
-    smooth = _smoothed([loss for _, loss in validation])
-    low = min(range(len(smooth)), key=smooth.__getitem__)
+    losses = [loss for _, loss in validation]
+    smooth = _smoothed(losses)
+    low = min(range(len(smooth)), key=lambda place: (smooth[place], losses[place]))
     lowest, last = smooth[low], smooth[-1]
     if last > lowest * (1 + NOTICEABLE):
         since = int(validation[low][0])
         before, after = _training_after(training, means, low)
+        if losses[-1] > losses[low]:
+            # As they stand in the curve.
+            lowest, last = losses[low], losses[-1]
         return _risen(since, lowest, last, before, after, gap)
     # How much of it came in the last third of the run.
     third = smooth[-max(2, -(-len(smooth) // 3))]

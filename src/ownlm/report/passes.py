@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from .page import Report
 
@@ -11,19 +11,24 @@ from .page import Report
 NEARLY_NEW = 4.0
 
 
-def repeat_warnings(passes: Mapping[str, float]) -> list[str]:
-    """A sentence for each source that is passed more often than repeated data is worth."""
+def repeat_warnings(passes: Mapping[str, float], wanted: Collection[str] = ()) -> list[str]:
+    """A sentence for each source that is passed more often than repeated data is worth.
+
+    Args:
+        passes: how often each source is.
+        wanted: those that are repeated on purpose.
+    """
     return [
         f"{name} is passed {number:.1f} times in this run: beyond about {NEARLY_NEW:.0f} passes, repeated data teaches "
         f"less and less (Muennighoff et al. 2023)"
         for name, number in passes.items()
-        if number > NEARLY_NEW
+        if number > NEARLY_NEW and name not in wanted
     ]
 
 
-def add_passes(report: Report, passes: Mapping[str, float]) -> None:
-    """Adds a table of them and the warnings, under the section that is open."""
+def add_passes(report: Report, passes: Mapping[str, float], wanted: Collection[str] = ()) -> None:
+    """Adds a table of them and the warnings, under the section that is open; ``wanted`` are repeated on purpose."""
     if passes:
         report.table("Passes over each source", ["source", "passes"], [[name, float(n)] for name, n in passes.items()])
-    for line in repeat_warnings(passes):
+    for line in repeat_warnings(passes, wanted):
         report.note(f"{line}.", warning=True)

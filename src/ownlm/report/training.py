@@ -13,7 +13,7 @@ from ..files import read_json
 from ..units import format_bytes, format_count, format_number, format_seconds, plural
 from .charts import BarChart, LineChart, Points
 from .held_out import NAMES, add_held_out
-from .memorisation import add_memorisation
+from .memorisation import SOURCE, add_memorisation
 from .overfitting import Fit, add_gap, add_measures, judge_fit
 from .page import Figure, Report, Sample
 from .passes import add_passes
@@ -66,7 +66,7 @@ def training_report(run_folder: Path, title: str = "Training report", about: str
         report.compare([Sample(str(s["prompt"]), str(s["before"]), str(s["after"])) for s in samples])
     if ledger:
         _add_ledger(report, ledger)
-        add_passes(report, run.get("passes") or {})
+        add_passes(report, run.get("passes") or {}, wanted=[SOURCE])
     _add_planned(report, run)
     _add_lineage(report, run_folder, run)
     if (run_folder / "config.yaml").is_file():
@@ -253,7 +253,7 @@ def _add_planned(report: Report, run: Mapping[str, Any]) -> None:
     """What 'ownlm plan' said of the run, beside what it took."""
     planned = run.get("planned") or {}
     hours = run["seconds"] / 3600 if run.get("seconds") else None
-    actual = {"memory_bytes": run.get("peak_memory_bytes"), "hours": hours}
+    actual: dict[str, Any] = {"memory_bytes": run.get("peak_memory_bytes"), "hours": hours}
     actual |= {key: run.get(key) for key in ("tokens_per_second", "parameters")}
     rows = [
         [name, show(planned[key]), show(actual[key]), f"{100 * (actual[key] / planned[key] - 1):+.0f}%"]

@@ -19,6 +19,9 @@ SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep
 USUAL = {
     "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "<|endoftext|>"),
     "eos_token": ("</s>", "<|end_of_text|>", "<eos>", "<|endoftext|>"),
+    "cls_token": ("[CLS]",),
+    "sep_token": ("[SEP]",),
+    "mask_token": ("[MASK]", "<mask>"),
 }
 
 

@@ -15,7 +15,7 @@ its own, and the column "desirable" holds 1 or 0; a pair is then one of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +172,7 @@ class _Work:
     def rendered(self, row: Row) -> list[_Rendered]:
         """A row's answers as text, none where it is dropped."""
         try:
-            answers = answers_of(row, self.preparing.judged)
+            answers = _answers(row, self.preparing.judged)
             return [_Rendered(answers, [self._segments(messages) for messages in answers.conversations])]
         except _Unusable as error:
             self._leave_out(error, row.where, 1 if self.preparing.judged and not _is_pair(row.values) else 2, 0)
@@ -247,21 +247,7 @@ class _Work:
         count["tokens"] += tokens
 
 
-def read_answers(path: Path, *, judged: bool = False) -> Iterator[Answers]:
-    """The answers of a file's rows, without a tokenizer.
-
-    Raises:
-        DataError: as ``tokenize_preferences``, as far as the texts alone can tell.
-    """
-    for row in read_rows([path]):
-        try:
-            yield answers_of(row, judged)
-        except _Unusable as error:
-            raise DataError(error.message, where=row.where, hint=error.hint) from None
-
-
-def answers_of(row: Row, judged: bool) -> Answers:
-    """A row's answers."""
+def _answers(row: Row, judged: bool) -> Answers:
     values = row.values
     if _is_pair(values) or not judged:
         return Answers(_pair(values), (True, False), row.where)
@@ -288,10 +274,10 @@ def _pair(values: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[st
             raise _Unusable("no answer", f"'{key}' is empty")
     conversation = _conversation(values)
     chosen, rejected = conversation.messages, conversation.notes["rejected"]
-    if chosen == rejected:
-        raise _Unusable("equal answers", "the chosen and the rejected answer are the same")
+    # Equal ones are found once they are tokens, so that the ledger knows how many.
     for key, messages, other in (("chosen", chosen, rejected), ("rejected", rejected, chosen)):
-        if messages[-1]["role"] != "assistant" or messages == other[: len(messages)]:
+        begins_other = len(messages) < len(other) and messages == other[: len(messages)]
+        if messages[-1]["role"] != "assistant" or begins_other:
             raise _Unusable("no answer", f"the conversation of '{key}' does not end with an answer of its own")
     if chosen[:-1] != rejected[:-1]:
         raise _Unusable(

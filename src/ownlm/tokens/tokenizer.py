@@ -51,6 +51,7 @@ class Tokenizer:
 
     Attributes:
         bos_id, eos_id, pad_id: ids of the special tokens, or None. Nothing is ever padded; pad_id is kept for saving.
+        cls_id, sep_id, mask_id: those of an encoder, or None.
         vocab_size: one more than the largest id.
         adds_bos: whether a text is meant to begin with the beginning-of-text token.
 
@@ -78,6 +79,9 @@ class Tokenizer:
         self.bos_id: int | None = ids.get("bos_token")
         self.eos_id: int | None = ids.get("eos_token")
         self.pad_id: int | None = ids.get("pad_token")
+        self.cls_id: int | None = ids.get("cls_token")
+        self.sep_id: int | None = ids.get("sep_token")
+        self.mask_id: int | None = ids.get("mask_token")
         self.vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.adds_bos = self.bos_id is not None and self.bos_id != self.eos_id and self._starts_with_bos()
         self._given_stop_ids = tuple(stop_ids)

@@ -32,14 +32,18 @@ class Vocabulary:
 
     Attributes:
         ordinary: whether it stands for a part of a text: it is there, and no special token.
+        begins: whether a mark says that a word begins with it.
         continues: whether it goes on with the word before it, where that is not finished.
         closes: whether a word is finished with it: a comma, the end of a line.
+        waits: whether it is nothing but that mark, so that its word is still to come.
         ends_sentence: whether a sentence may be finished with it.
     """
 
     ordinary: Table
+    begins: Table
     continues: Table
     closes: Table
+    waits: Table
     ends_sentence: Table
 
     @classmethod
@@ -52,15 +56,17 @@ class Vocabulary:
         backend = tokenizer.backend
         added = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
         special = added | {backend.token_to_id(name) for name in tokenizer.names.values()}
-        tables = cls(*(np.zeros(tokenizer.vocab_size, bool) for _ in range(4)))
+        tables = cls(*(np.zeros(tokenizer.vocab_size, bool) for _ in range(6)))
         look = _looks_of(backend.model, backend.to_str())
         for token, number in backend.get_vocab(with_added_tokens=True).items():
             if number in special:
                 continue
             text, begins, marked = look(token)
             tables.ordinary[number] = True
+            tables.begins[number] = begins
             tables.continues[number] = not begins and (marked or _in_word(text[:1]))
             tables.closes[number] = not marked and text != "" and not _in_word(text[-1])
+            tables.waits[number] = begins and text == ""
             tables.ends_sentence[number] = "\n" in text or text.rstrip().endswith(tuple(_SENTENCE_ENDS))
         return tables
 
@@ -71,8 +77,9 @@ class Vocabulary:
             tokens: ids, one text after another.
             follows: whether an ordinary token of the same text stands before each.
         """
-        unfinished = np.append(False, ~self.closes[tokens[:-1]]) & follows
-        return self.ordinary[tokens] & ~(self.continues[tokens] & unfinished)
+        before = tokens[:-1]
+        goes_on = self.continues[tokens[1:]] & ~self.closes[before] | self.waits[before] & ~self.begins[tokens[1:]]
+        return self.ordinary[tokens] & ~(np.append(False, goes_on) & follows)
 
 
 # A token's text, whether a mark says that it begins a word, and whether marks of this kind say all there is to know.

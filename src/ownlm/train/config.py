@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from ..config import Config, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
 from ..tokens.dataset import is_dataset
+from .canaries import CanaryConfig
 from .objectives import ObjectiveConfig
 from .objectives.language import CausalConfig
 
@@ -222,6 +223,9 @@ class TrainConfig(Config):
     """auto, cpu, cuda or cuda:N."""
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     """When the held-out loss is measured."""
+    canaries: CanaryConfig | None = None
+    """Put invented facts among the training data and measure at the end how many the model knows by heart; none is not
+    to."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When the run is saved."""
     distributed: DistributedConfig = DistributedConfig()

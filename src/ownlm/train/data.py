@@ -13,12 +13,14 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from ..progress import Progress
+from ..report.memorisation import SOURCE as CANARIES
 from ..tokens.dataset import is_dataset, read_dataset, repeats_of_parts
 from ..tokens.epochs import mix_repeats
 from ..tokens.loader import Loader
 from ..tokens.prepare import PreparedData
 from ..tokens.shards import INDEX, TokenDataset
 from ..units import plural
+from .canaries import check_canaries, write_canaries
 from .config import TrainConfig
 from .ledger import Ledger, SourceCount
 from .objectives import Objective, Reading
@@ -121,12 +123,18 @@ def prepare_data(config: TrainConfig, setup: Setup, say: Callable[[str], None]) 
     reading = Reading(setup.tokenizer, length, config.data.too_long)
     entries = [_entry(name, objective, reading) for name in names]
     sources = [source for entry in entries for source in entry.sources]
+    repeats = _repeats(config, entries)
+    if config.canaries is not None:
+        file = write_canaries(config.canaries, config.seed, objective.kind)
+        check_canaries(config.canaries, config.seed, setup.tokenizer, objective.kind, length)
+        sources.append(_source(CANARIES, str(file), objective, reading))
+        repeats.append(config.canaries.repeats)
     loader = Loader(
         [source.dataset for source in sources],
         batch_tokens=config.batch_tokens,
         length=length,
         seed=config.seed,
-        repeats=_repeats(config, entries),
+        repeats=repeats,
     )
     if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
         raise DataError("no token of the training data is to be trained", where=", ".join(names))
@@ -221,10 +229,8 @@ def _source(name: str, place: str, objective: Objective[Any], reading: Reading) 
     if (path / INDEX).is_file():
         dataset = TokenDataset(path)
         dataset.check_trainable(reading.tokenizer.fingerprint)
-        objective.check(dataset, place)
-        documents, tokens = len(dataset), dataset.total_tokens
-        dropped = dataset.info.get("dropped", {})
-        return Source(name, dataset, PreparedData(path, documents, tokens, trained=0, dropped=dropped))
-    with Progress(f"Reading {place}", unit="documents") as progress:
-        prepared = objective.read(path, replace(reading, progress=progress.update))
+        prepared = objective.take(dataset, place, reading)
+    else:
+        with Progress(f"Reading {place}", unit="documents") as progress:
+            prepared = objective.read(path, replace(reading, progress=progress.update))
     return Source(name, TokenDataset(prepared.folder), prepared)

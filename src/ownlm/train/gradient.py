@@ -85,16 +85,18 @@ class Gradients:
 
     def _make(self, step: int, seed: int | None) -> tuple[Tensor, list[Batch]]:
         batches, idle = self._ahead.get(step, self.micro_batch_tokens)
-        (units,) = self.workers.total([sum(self.objective.units(batch) for batch in batches)])
-        if not units:
+        counted = [self.objective.all_units(batch) for batch in batches]
+        units = self.workers.total([sum(row[part] for row in counted) for part in range(self.objective.parts)])
+        if not units[0]:
             what = f"step {step + 1} has no {self.objective.unit} to train on"
             raise OwnlmError(what, hint="check the data with 'ownlm data show'")
         if seed is not None:
             torch.manual_seed(seed)
         self.model.train()
+        shares = [1.0 / part if part else 0.0 for part in units]
         total = torch.zeros((), device=self.model.device)
         for batch in [*batches, *idle]:
-            loss = self.objective.loss(self.model, batch.to(self.model.device), 1.0 / units)
+            loss = self.objective.loss(self.model, batch.to(self.model.device), *shares)
             loss.backward()
             total += loss.detach()
         if not is_spread(self._parameters[0]):

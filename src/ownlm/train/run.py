@@ -33,10 +33,12 @@ from ..model.adapters import attach, merge
 from ..model.checkpoint import load_model_folder, random_model, save_state_folder
 from ..model.config import ModelConfig
 from ..model.transformer import Transformer
+from ..report.memorisation import memorisation_verdict
 from ..report.training import write_training_report
 from ..tokens.tokenizer import Tokenizer
 from ..units import format_bytes, plural
 from . import checkpoint
+from .canaries import measure_memorisation
 from .checkpoint import Saved, TrainingState
 from .config import MAY_CHANGE, TrainConfig, plain, read_train_config
 from .data import TrainingData, prepare_data
@@ -44,6 +46,7 @@ from .ema import Ema
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, keep_freed_pages
 from .optimizer import make_optimizer, trained_parameters
+from .repeats import passes, repeats
 from .schedule import Plan, continued, continues_from, first_plan
 from .setup import Setup, set_up
 from .sharding import gathered_all, shard_model
@@ -288,7 +291,7 @@ def _announce(loop: Loop, say: Say) -> None:
     part = f", {trained:,} of them trained" if trained != total else ""
     precision = str(model.compute_dtype).removeprefix("torch.")
     say(f"{model.config.family} model with {total:,} parameters{part}, computing in {precision} on {model.device}")
-    for line in loop.ledger.lines():
+    for line in loop.ledger.lines() + repeats(loop.data, loop.steps):
         say(line)
 
 
@@ -296,15 +299,34 @@ def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, sa
     """The result: the best weights where there was validation, else the last; merged, saved, summed up."""
     workers = loop.workers
     _take_best(folder, loop, say)
+    memorised = _memorised(config, loop, say)
     weights = gathered_all(checkpoint.trained_weights(loop.saved), workers)
     if workers.first:
-        _write_result(config, folder, loop, weights, base, say)
+        _write_result(config, folder, loop, weights, base, memorised, say)
     workers.wait()
     return Run(folder, folder / "model", read_json(folder / SUMMARY))
 
 
+def _memorised(config: TrainConfig, loop: Loop, say: Say) -> dict[str, Any] | None:
+    """What the result knows by heart of the run's canaries, where it has some; every worker reads them."""
+    if config.canaries is None:
+        return None
+    objective, size = loop.objective, loop.gradients.micro_batch_tokens
+    measured = measure_memorisation(
+        loop.model, loop.saved.tokenizer, config.canaries, config.seed, objective.kind, size
+    )
+    say(f"canaries: {memorisation_verdict(measured)}")
+    return measured
+
+
 def _write_result(
-    config: TrainConfig, folder: Path, loop: Loop, weights: dict[str, Tensor], base: Path | None, say: Say
+    config: TrainConfig,
+    folder: Path,
+    loop: Loop,
+    weights: dict[str, Tensor],
+    base: Path | None,
+    memorised: dict[str, Any] | None,
+    say: Say,
 ) -> None:
     """Writes model, summary and report; weights: the trained ones, whole, by our names."""
     state, shape, dtype = loop.state, loop.model.config, None
@@ -316,7 +338,7 @@ def _write_result(
         weights = dict(model.state_dict())
     elif base is not None:
         dtype = _stored_dtype(base)
-    summary = _summary(config, folder, loop)
+    summary = _summary(config, folder, loop) | {"memorisation": memorised}
     before, after = summary["val_loss_before"], summary["val_loss"]
     if before is not None and after is not None and after > before:
         say(
@@ -405,6 +427,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "planned": _planned(folder),
         "parameters": sum(p.numel() for p in loop.model.parameters()),
         "trained_parameters": sum(p.numel() for _, p in loop.saved.named),
+        "passes": passes(loop.data, loop.steps),
         "ledger": loop.ledger.as_json(),
         "ownlm": __version__,
     }

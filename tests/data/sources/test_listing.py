@@ -167,6 +167,29 @@ def test_links_sockets_and_pipes() -> None:
         assert [unit.name for unit in listed(root / "**/*.txt")[0]] == [unit.name for unit in units]
 
 
+def test_what_is_left_out_is_no_failure(tmp_path: Path) -> None:
+    make(tmp_path, "a.md", "in/b.md", "c.txt")
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    (tmp_path / "gone.md").symlink_to("nowhere")
+    (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    os.mkfifo(tmp_path / "in" / "pipe.md")
+    units, failures = listed(tmp_path, include=["*.md"])
+    assert [unit.name for unit in units] == ["a.md", "in/b.md"]
+    assert reasons(failures) == [("gone.md", "missing"), ("in/pipe.md", "unsupported")]
+    assert reasons(listed(tmp_path, exclude=["in", "gone.*"])[1]) == [
+        ("pipe.txt", "unsupported"),
+        ("self.txt", "symlink-loop"),
+    ]
+    # Of several folders names begin with the folder's, for patterns as well.
+    named = listed([tmp_path / "in", tmp_path], include=[f"{tmp_path.name}/gone.md"])[1]
+    assert (f"{tmp_path.name}/gone.md", "missing") in reasons(named) and len(named) == 2
+    assert "include and exclude leave none" in named[0].message
+    # What the user names itself is always missed.
+    assert reasons(listed(tmp_path / "absent", include=["*.md"])[1]) == [(str(tmp_path / "absent"), "missing")]
+
+
 # Root may read everything, so another user has to try, with what root has imported.
 UNREADABLE = """
 import os, sys

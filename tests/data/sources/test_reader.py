@@ -229,6 +229,40 @@ def test_what_cannot_be_read_is_one_named_failure(
     assert not failures[0].message.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("record", "options", "reason", "message"),
+    [
+        ({"text": None}, {}, "empty", "'text' is null"),
+        ({"body": None, "n": 1}, {}, "empty", "'body' is null"),
+        ({"body": None}, {"text": "body"}, "empty", "'body' is null"),
+        ({"prompt": "Hi", "response": None}, {}, "empty", "'response' is null"),
+        ({"messages": None}, {}, "empty", "'messages' is null"),
+        ({"input": None, "n": 1}, {}, "unknown-columns", "found 'input', 'n'"),
+        ({"prompt": "Hi"}, {}, "unknown-columns", "found 'prompt'"),
+        ({"text": None}, {"text": "body"}, "unknown-columns", "found 'text'"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_null_is_not_a_missing_column(
+    tmp_path: Path, read: Read, kind: str, record: dict, options: dict, reason: str, message: str
+) -> None:
+    if kind == "jsonl":
+        (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    else:
+        # The column's other rows say that it holds texts.
+        full = [record, {name: "x" if isinstance(value, str | None) else value for name, value in record.items()}]
+        (tmp_path / "a.parquet").write_bytes(parquet(full))
+    failures = read(tmp_path, columns=options)[1]
+    assert (failures[0].reason, failures[0].message.split(";")[0]) == (reason, message)
+
+
+def test_nulls_among_texts(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null, "content": "Said."}\n{"text": null}\n')
+    documents, failures = read(tmp_path)
+    assert [document.content for document in documents] == ["Said."]
+    assert [(failure.line, failure.reason) for failure in failures] == [(2, "empty")]
+
+
 def test_a_cut_gzip_gives_what_was_whole(tmp_path: Path, read: Read) -> None:
     rows = [{"text": f"{number} {'abc' * number}"} for number in range(500)]
     packed = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -292,7 +326,7 @@ def test_parquet_with_lists_structs_and_bytes(tmp_path: Path, read: Read) -> Non
     assert [document.messages for document in documents] == [CHAT, None, None, None]
     assert [document.content for document in documents] == [None, b"caf\xe9", "plain", "good"]
     assert [(f.file, f.line, f.reason) for f in failures] == [
-        ("a.parquet", 2, "unknown-columns"),
+        ("a.parquet", 2, "empty"),
         ("c.parquet", 2, "not-utf8"),
     ]
 

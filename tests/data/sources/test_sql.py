@@ -134,6 +134,14 @@ def test_what_was_fetched_is_used_again(tmp_path: Path, sqlite: str) -> None:
     assert fetch_source(other, tmp_path / "out").path != first.path
 
 
+def test_a_query_without_rows(tmp_path: Path, sqlite: str) -> None:
+    source = SourceOptions(name="x", sql=sqlite, query="SELECT body FROM texts WHERE id > 5")
+    for _ in range(2):
+        documents, [failure] = read(source, tmp_path / "out")
+        assert documents == []
+        assert (failure.reason, failure.message) == ("empty", "the query gives no row")
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("CREATE TABLE t (text)")

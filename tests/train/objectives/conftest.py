@@ -40,11 +40,12 @@ class Ready:
     def step(self, batches: Iterable[Batch]) -> tuple[float, Gradients]:
         """The loss and the gradients of a step, as the loop adds them up over its micro-batches and workers."""
         ready = [self.objective.batch(batch, 0) for batch in batches]
-        units = sum(self.objective.units(batch) for batch in ready)
+        counted = [self.objective.all_units(batch) for batch in ready]
+        units = [sum(column) for column in zip(*counted, strict=True)]
         self.model.zero_grad(set_to_none=True)
         total = 0.0
         for batch in ready:
-            loss = self.objective.loss(self.model, batch, 1.0 / units)
+            loss = self.objective.loss(self.model, batch, *(1.0 / part for part in units))
             loss.backward()
             total += loss.item()
         return total, {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}

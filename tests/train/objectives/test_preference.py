@@ -73,6 +73,17 @@ class Ready:
         self.loader = self.data.loader
         moved(self.model)
 
+    def teach(self) -> None:
+        """A few steps on the answers themselves, so that the model finds them likelier than before, whatever the question."""
+        for _ in range(5):
+            batch = self.loader.batch(0)
+            where = batch.tokens, batch.positions, batch.document_starts
+            self.model.zero_grad()
+            self.model.loss(*where, batch.targets, batch.weights / batch.trained_tokens)[0].backward()
+            with torch.no_grad():
+                for parameter in self.model.parameters():
+                    parameter -= 0.3 * parameter.grad
+
     def step(self, batches: list[Batch]) -> tuple[float, dict[str, Tensor]]:
         """The loss and the gradients of a step, as the loop adds them up over its micro-batches."""
         ready = [self.objective.batch(batch, 0) for batch in batches]
@@ -114,9 +125,6 @@ class Public:
         self.reference = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
         self.policy = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
         self.tokenizer = mine.tokenizer
-        names = {"transformer": "model"}
-        assert names
-        self.mine = mine
         copy_weights(mine, self.policy)
 
     def ids(self, prompt: str, answer: str) -> tuple[list[int], list[int]]:
@@ -154,18 +162,18 @@ def public_pair_loss(public: Public, row: dict[str, Any], options: dict[str, Any
     beta = options.get("beta", 0.1)
     chosen, rejected = public.ids(row["prompt"], row["chosen"]), public.ids(row["prompt"], row["rejected"])
     if options.get("method") == "orpo":
-        w, l = (public.log_probs(public.policy, *pair).mean() for pair in (chosen, rejected))
-        odds = (w.exp() / (1 - w.exp())) / (l.exp() / (1 - l.exp()))
-        return -w - options.get("lambda", 0.1) * F.logsigmoid(odds.log())
-    w, l = public.ratio(*chosen), public.ratio(*rejected)
+        good, bad = (public.log_probs(public.policy, *pair).mean() for pair in (chosen, rejected))
+        odds = (good.exp() / (1 - good.exp())) / (bad.exp() / (1 - bad.exp()))
+        return -good - options.get("lambda", 0.1) * F.logsigmoid(odds.log())
+    good, bad = public.ratio(*chosen), public.ratio(*rejected)
     if options.get("average"):
-        w, l = w / len(chosen[1]), l / len(rejected[1])
+        good, bad = good / len(chosen[1]), bad / len(rejected[1])
     if options.get("loss") == "ipo":
-        return (w - l - 1 / (2 * beta)) ** 2
+        return (good - bad - 1 / (2 * beta)) ** 2
     if options.get("loss") == "hinge":
-        return torch.clamp(1 - beta * (w - l), min=0)
+        return torch.clamp(1 - beta * (good - bad), min=0)
     noise = options.get("label_smoothing", 0.0)
-    return -(1 - noise) * F.logsigmoid(beta * (w - l)) - noise * F.logsigmoid(-beta * (w - l))
+    return -(1 - noise) * F.logsigmoid(beta * (good - bad)) - noise * F.logsigmoid(-beta * (good - bad))
 
 
 def embedding_gradient(public: Public) -> Tensor:
@@ -197,10 +205,12 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula_pair_by_pair(
     public = Public(corpus / "base", mine)
     expected = torch.stack([public_pair_loss(public, row, options) for row in rows]).mean()
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=2e-5)
+    assert loss == pytest.approx(expected.item(), rel=2e-5, abs=3e-5)
     theirs = embedding_gradient(public)
     assert theirs.abs().max() > 1e-6
-    torch.testing.assert_close(gradients["embedding.token.weight"], theirs, rtol=1e-3, atol=2e-5 * theirs.abs().max().item() + 1e-7)
+    torch.testing.assert_close(
+        gradients["embedding.token.weight"], theirs, rtol=1e-3, atol=2e-5 * theirs.abs().max().item() + 1e-7
+    )
 
 
 def public_kto(public: Public, rows: list[dict[str, Any]], beta: float, wanted: float, unwanted: float) -> Tensor:
@@ -225,11 +235,13 @@ def test_kto_is_the_formula_answer_by_answer(
 ) -> None:
     rows = judged(9)
     mine = ready(rows, method="kto", beta=0.3, desirable_weight=wanted, undesirable_weight=unwanted)
+    mine.teach()
     loss, gradients = mine.step(mine.loader.micro_batches(0, 4096))
+    assert mine.objective._moved > 0.5, "or z would show nothing"
     public = Public(corpus / "base", mine)
     expected = public_kto(public, rows, 0.3, wanted, unwanted)
     expected.backward()
-    assert loss == pytest.approx(expected.item(), rel=2e-5)
+    assert loss == pytest.approx(expected.item(), rel=2e-5, abs=3e-5)
     theirs = embedding_gradient(public)
     torch.testing.assert_close(gradients["embedding.token.weight"], theirs, rtol=1e-3, atol=1e-7)
 
@@ -237,6 +249,7 @@ def test_kto_is_the_formula_answer_by_answer(
 @pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
 def test_a_step_is_the_same_however_it_is_cut_and_packed(method: str, ready: Callable[..., Ready]) -> None:
     mine = ready(pairs(8), method=method)
+    mine.teach()
     results = [mine.step(mine.loader.micro_batches(0, size)) for size in (4096, 150, 1)]
     assert len(mine.loader.micro_batches(0, 1)) == (16 if method == "kto" else 8)
     # As two workers share it, one of whom then waits with an idle batch.
@@ -250,6 +263,7 @@ def test_a_step_is_the_same_however_it_is_cut_and_packed(method: str, ready: Cal
 
 def test_z_is_of_the_whole_step_and_of_all_workers(ready: Callable[..., Ready]) -> None:
     mine = ready(pairs(8), method="kto")
+    mine.teach()
     batches = [mine.objective.batch(batch, 0) for batch in mine.loader.micro_batches(0, 100)]
     assert len(batches) > 2
     told: list[list[float]] = []
@@ -288,8 +302,10 @@ def test_validation_measures_margins_and_accuracy(ready: Callable[..., Ready], c
         measured = mine.objective.validate(mine.model, batches)
     public = Public(corpus / "base", mine)
     with torch.no_grad():
-        ratios = [[public.ratio(*public.ids(row["prompt"], row[key])) for key in ("chosen", "rejected")] for row in rows]
-    margins = [0.4 * (w - l).item() for w, l in ratios]
+        ratios = [
+            [public.ratio(*public.ids(row["prompt"], row[key])) for key in ("chosen", "rejected")] for row in rows
+        ]
+    margins = [0.4 * (good - bad).item() for good, bad in ratios]
     assert measured["margin"] == pytest.approx(sum(margins) / 7, rel=1e-4)
     assert measured["accuracy"] == pytest.approx(sum(margin > 0 for margin in margins) / 7)
     assert measured["loss"] == pytest.approx(sum(math.log1p(math.exp(-margin)) for margin in margins) / 7, rel=1e-4)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 # less than 0.001.
 _PARAGRAPH = 100
 _ANCHOR = 25
+# Of places where a page says the same, those that are looked at.
+_REPEATED = 100
 
 _WORDS = re.compile(r"[^\W_]+")
 _SENTENCE_END = re.compile(r"[.!?…:\"”’»)\]。！？]$")
@@ -66,16 +68,41 @@ def combine(precise: str, whole: str, links: Container[str]) -> str:
 
 def _anchors(ours: Lines, theirs: Lines) -> dict[int, int]:
     """Their lines that stand in ours as well, and in which of ours each begins."""
+    whole: dict[str, int] = {}
     starts, length = [], 0
-    for line in ours.compared:
+    for i, line in enumerate(ours.compared):
+        whole.setdefault(line, i)
         starts.append(length)
         length += len(line) + 1
     everything = " ".join(ours.compared)
+    beginnings = _beginnings(everything)
     found = {}
     for i, line in enumerate(theirs.compared):
-        if len(line) >= _ANCHOR and (place := everything.find(line)) >= 0:
+        if len(line) < _ANCHOR:
+            continue
+        if line in whole:
+            found[i] = whole[line]
+            continue
+        # Not just sought in the text, which for a page of many lines would take the square of its length.
+        places = beginnings.get(line[:_ANCHOR], ())
+        place = next((place for place in places if everything.startswith(line, place)), -1)
+        if place >= 0:
             found[i] = bisect.bisect_right(starts, place) - 1
     return found
+
+
+def _beginnings(text: str) -> dict[str, list[int]]:
+    """Where words begin, by the characters from there on; the first places of those that stand in many."""
+    places: dict[str, list[int]] = {}
+    place = 0
+    while place <= len(text) - _ANCHOR:
+        held = places.setdefault(text[place : place + _ANCHOR], [])
+        if len(held) < _REPEATED:
+            held.append(place)
+        if (space := text.find(" ", place)) < 0:
+            break
+        place = space + 1
+    return places
 
 
 def _missed(theirs: Lines, anchors: Container[int], links: Container[str]) -> list[int]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 # Trafilatura takes some 4 s for a page of this many elements, and four times as long for twice as many.
 _MANY_ELEMENTS = 30_000
+# Both extractors look at all elements that an element stands in. Ordinary pages have some ten thousand such pairs.
+_MANY_PAIRS = 2_000_000
+# Only a page with elements as deep as this can have so many.
+_DEEP = 64
 # A hidden or pop-up element with more text than this is the page's own content, shown by a script.
 _POPUP = 600
 
@@ -58,7 +62,7 @@ def extract_page(markup: str, options: ExtractOptions) -> Extracted:
     title: str | None = None
     note: tuple[str, ...] = ()
     tree = _parse(_hide_joiners(markup))
-    if tree is None:
+    if tree is None or not _is_shallow(tree):
         text, note = _flat_text(markup), ("too deeply nested: all visible text was kept",)
     else:
         _tidy(tree)
@@ -115,6 +119,29 @@ def _parse(markup: str) -> HtmlElement | None:
     return None if any("xcessive depth" in entry.message for entry in parser.error_log) else tree
 
 
+def _is_shallow(tree: HtmlElement) -> bool:
+    """Whether its elements stand in few others, once those that only wrap another one are taken out."""
+    if not tree.xpath(f"boolean({'/*' * _DEEP})") or _pairs(tree) <= _MANY_PAIRS:
+        return True
+    for element in list(tree.iter("div", "span", "section")):
+        alone = len(element) == 1 and not element.attrib and not _is_text(element.text) and not _is_text(element[0].tail)
+        if alone and element.getparent() is not None:
+            element.drop_tag()
+    return _pairs(tree) <= _MANY_PAIRS
+
+
+def _pairs(tree: HtmlElement) -> int:
+    """How many pairs of an element and one that it stands in there are."""
+    depths = {tree: 0}
+    for element in tree.iterdescendants():
+        depths[element] = depths[element.getparent()] + 1
+    return sum(depths.values())
+
+
+def _is_text(text: str | None) -> bool:
+    return bool(text and not text.isspace())
+
+
 def _without_attributes(tag: re.Match[str]) -> str:
     return tag[0] if len(_QUOTED.sub("", tag[0])) < 20_000 else tag[0].split(None, 1)[0]
 
@@ -131,13 +158,23 @@ def _tidy(tree: HtmlElement) -> None:
             continue
         hidden = element.get("hidden") is not None or _HIDDEN_STYLE.search(element.get("style") or "")
         popup = _POPUP_CLASS.search(element.get("class") or "")
-        if hidden or (popup and len(element.text_content()) <= _POPUP):
+        if hidden or (popup and _is_short(element)):
             element.drop_tree()
     # Quotations from social media are part of an article, whatever the class of their frame says.
     for quotation in tree.iter("blockquote"):
         frame = quotation.getparent()
         if frame is not None and "embed" in (frame.get("class") or ""):
             del frame.attrib["class"]
+
+
+def _is_short(element: HtmlElement) -> bool:
+    """Whether its text is a pop-up's; no more of it is looked at, since elements stand in one another."""
+    size = 0
+    for text in element.itertext():
+        size += len(text)
+        if size > _POPUP:
+            return False
+    return True
 
 
 def _titles(tree: HtmlElement) -> list[str]:

@@ -42,5 +42,6 @@ def fetch_source(source: SourceOptions, folder: Path, *, refresh: bool = False) 
                 fetch_query(source, partial)
             else:
                 fetch_dataset(source, partial)
-    fetched = dict.fromkeys(("sql", "query", "dataset", "subset", "split", "revision"))
+    # The query stays, to be named where it gave nothing.
+    fetched = dict.fromkeys(("sql", "dataset", "subset", "split", "revision"))
     return source.model_copy(update={**fetched, "path": str(path)})

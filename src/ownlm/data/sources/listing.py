@@ -29,7 +29,7 @@ def list_units(source: SourceOptions, limits: ReadLimits) -> tuple[list[Unit], l
     """Everything that a source has to read, sorted by name, and what of it cannot be.
 
     Folders are read at every depth, without hidden files. Links are followed, to folders too, unless they lead back to
-    where they stand; no folder is read twice.
+    where they stand; no folder is read twice. What ``include`` and ``exclude`` leave out is no failure either.
 
     Args:
         source: the recipe's words on it, with files; a query or a data set of the hub is fetched first
@@ -42,7 +42,7 @@ def list_units(source: SourceOptions, limits: ReadLimits) -> tuple[list[Unit], l
     found: list[_File] = []
     failures: list[Failure] = []
     for given, prefix in zip(source.paths, _prefixes(source.paths), strict=True):
-        walk = _Walk(source.name, given, prefix)
+        walk = _Walk(source, given, prefix)
         walk.run()
         found += walk.files
         failures += walk.failures
@@ -139,7 +139,7 @@ class _Folder(NamedTuple):
 class _Walk:
     """Finds the files of one path."""
 
-    def __init__(self, source: str, given: str, prefix: str) -> None:
+    def __init__(self, source: SourceOptions, given: str, prefix: str) -> None:
         self._source = source
         self._given = given
         self._prefix = prefix
@@ -175,9 +175,8 @@ class _Walk:
             self._fail(link.name, error)
             return
         if identity in link.above:
-            self._add_failure(
-                link.name, "symlink-loop", "this link leads back to a folder that it stands in", any_name=True
-            )
+            # What is in that folder is read in its own place.
+            self._add_failure(link.name, "symlink-loop", "this link leads back to a folder that it stands in")
         elif identity not in self._read:
             self._read.add(identity)
             self._folders(link._replace(above=link.above | {identity}))
@@ -242,10 +241,12 @@ class _Walk:
             )
 
     def _add_failure(self, name: str, reason: str, message: str, *, any_name: bool = False) -> None:
-        """Notes a failure; of what does not match the pattern only folders matter, since their files might."""
-        if any_name or not name or self._is_meant(name):
-            shown = self._prefix + printable(name) if name else self._given
-            self.failures.append(Place(self._source, shown).failure(reason, message))
+        """Notes a failure; of what is not meant only folders matter, since their files might be."""
+        shown = self._prefix + printable(name) if name else self._given
+        if name and matches(shown, self._source.exclude):
+            return
+        if any_name or not name or (self._is_meant(name) and _is_wanted(shown, self._source)):
+            self.failures.append(Place(self._source.name, shown).failure(reason, message))
 
 
 def _identity(status: os.stat_result) -> _Identity:

@@ -43,6 +43,9 @@ def read_unit(unit: Unit, source: SourceOptions, limits: ReadLimits) -> Found:
     """
     place = Place(unit.source, unit.name)
     reader = _Reader(source, limits, unit.size)
+    if source.query is not None and not unit.size:
+        yield place.failure("empty", "the query gives no row")
+        return
     try:
         with open_stream(unit.path, unit.begin, None if unit.whole else unit.end) as stream:
             if unit.whole:

@@ -65,6 +65,11 @@ def unknown_columns(names: Iterable[str]) -> Unreadable:
     return Unreadable("unknown-columns", f"found {shown or 'nothing'}; {_NOTES}")
 
 
+def _null(key: str) -> Unreadable:
+    """The column is known, and this record has nothing in it."""
+    return Unreadable("empty", f"'{key}' is null")
+
+
 def _text_key(value: Mapping[str, Any], columns: Columns) -> str | None:
     if columns.text:
         return columns.text
@@ -82,7 +87,9 @@ def _document(record: Record, place: Place, columns: Columns, limit: int) -> Raw
     else:
         key = _text_key(value, columns)
         if key is None or key not in value:
-            raise unknown_columns(value)
+            known = (*TEXTS, "html", *sorted(KEYS - {"input", "system"}))
+            null = None if columns.text else next((name for name in known if value.get(name, "") is None), None)
+            raise unknown_columns(value) if null is None else _null(null)
         content = _content(value[key], key, limit)
         media = HTML if key == "html" else TEXT
     url, title = value.get("url"), value.get("title")
@@ -104,9 +111,10 @@ def _document(record: Record, place: Place, columns: Columns, limit: int) -> Raw
 
 def _content(value: Any, key: str, limit: int) -> str | bytes:
     """A text; or its bytes where they are not UTF-8, for whoever finds out the encoding."""
+    if value is None:
+        raise _null(key)
     if not isinstance(value, str | bytes):
-        kind = "null" if value is None else type(value).__name__
-        raise Unreadable("damaged-record", f"'{key}' is not a text but {kind}")
+        raise Unreadable("damaged-record", f"'{key}' is not a text but {type(value).__name__}")
     if not value.strip():
         raise Unreadable("empty", f"'{key}' is empty")
     if len(value) > limit:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .base import Objective, Reading
 from .classify import Classify, ClassifyConfig
+from .distill import Distill, DistillConfig
 from .language import Causal, CausalConfig, Chat, ChatConfig
 from .masked import Masked, MaskedConfig
 from .preference import Preference, PreferenceConfig
@@ -16,7 +17,7 @@ from .span import Span, SpanConfig
 __all__ = ["OBJECTIVES", "Objective", "ObjectiveConfig", "Reading", "make_objective"]
 
 ObjectiveConfig = Annotated[
-    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig | PreferenceConfig,
+    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig | PreferenceConfig | DistillConfig,
     Field(discriminator="kind"),
 ]
 
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "classify": Classify,
     "span": Span,
     "preference": Preference,
+    "distill": Distill,
 }
 
 

@@ -109,6 +109,16 @@ class Objective(Generic[C]):
                 f"this dataset was made for {held}s, and the objective learns {self.data_kind}s", where=where, hint=hint
             )
 
+    def take(self, dataset: TokenDataset, where: str, reading: Reading) -> PreparedData:
+        """A tokenized dataset that the config names, as this learns from it: usually as it stands.
+
+        Raises:
+            DataError: it was made for another objective.
+        """
+        self.check(dataset, where)
+        dropped = dataset.info.get("dropped", {})
+        return PreparedData(dataset.folder, len(dataset), dataset.total_tokens, trained=0, dropped=dropped)
+
     def begin(self, model: Transformer, data: TrainingData, run: Path) -> None:
         """What must be known before the first step, such as what the base thinks of each answer."""
 
@@ -124,6 +134,15 @@ class Objective(Generic[C]):
     def units(self, batch: Batch) -> float:
         """How many units of the loss a batch has; the step's loss is the sum over its units divided by all of them."""
         return batch.trained_tokens
+
+    @property
+    def parts(self) -> int:
+        """How many parts the loss has, each a mean over units of its own."""
+        return 1
+
+    def all_units(self, batch: Batch) -> tuple[float, ...]:
+        """The units of each part; of the first those of ``units``. A further part's share is ``loss``'s next argument."""
+        return (self.units(batch),)
 
     def trained_tokens(self, batch: Batch) -> Tensor:
         """How many tokens of each document have a share in the loss, for the ledger: [documents] int64."""
@@ -148,4 +167,6 @@ class Objective(Generic[C]):
 OBJECTIVE_OF = {
     "text": "set objective.kind to causal or masked, or name another dataset",
     "chat": "set objective.kind to chat, or name another dataset",
+    "masked text": "set objective.kind to masked without next_sentence, or name another dataset",
+    "masked pair": "set objective.kind to masked with next_sentence, or name another dataset",
 }

@@ -5,32 +5,34 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...config import Config
-from ...errors import ConfigError, ModelError
+from ...errors import ConfigError, DataError, ModelError
+from ...model.head import MaskedHead
 from ...tokens.batch import Batch
-from ...tokens.masked_text import KIND, tokenize_for_masking
+from ...tokens.hiding import Hiding
+from ...tokens.masked_text import FOLLOWS, KIND, PAIR_KIND, SECOND, frame_texts, tokenize_for_masking
 from ...tokens.prepare import PreparedData
 from ...tokens.tokenizer import Tokenizer
-from .base import Objective, Reading
+from ...tokens.vocabulary import Vocabulary
+from .base import OBJECTIVE_OF, Objective, Reading
+from .classify import check_whole
 
 if TYPE_CHECKING:
     from ...model.config import ModelConfig
     from ...model.transformer import Transformer
+    from ...tokens.shards import TokenDataset
+    from ..data import TrainingData
 
 # Rows of logits at once when the hidden tokens are guessed in validation.
 ROWS = 512
-# What a draw is for.
-_CHOICE, _REPLACEMENT, _TOKEN = range(3)
-
-Share = Field(ge=0, le=1, allow_inf_nan=False)
 
 
 class MaskedConfig(Config):
@@ -46,19 +48,22 @@ class MaskedConfig(Config):
     """Choose words, with all of their tokens, in place of tokens."""
     dynamic: bool = True
     """Choose anew each time a document is read (RoBERTa); false is once for the whole run (BERT)."""
+    next_sentence: bool = False
+    """Read pairs, and tell besides whether the second half follows the first (BERT)."""
 
     @model_validator(mode="after")
     def _sound(self) -> MaskedConfig:
-        if min(self.replace) < 0 or abs(sum(self.replace) - 1) > 1e-6:
+        if not all(0 <= share <= 1 for share in self.replace) or abs(sum(self.replace) - 1) > 1e-6:
             raise ValueError("the three shares of replace must not be negative, and must add up to 1")
         return self
 
 
 class Masked(Objective[MaskedConfig]):
-    """The hidden tokens of a text.
+    """The hidden tokens of a text; see ``tokens.hiding`` for which these are.
 
-    Of a document's n tokens, special ones aside, max(1, round(mask x n)) are chosen. The loss is the mean over all that
-    were chosen in a step. What is chosen depends on the seed, the step and the piece alone.
+    The loss is the mean over all tokens that were chosen in a step. With next sentences it is that plus the mean, over
+    all pairs of the step, of what telling their second halves costs. What is chosen depends on the seed, the step and
+    the piece alone.
     """
 
     kind: ClassVar[str] = "masked"
@@ -68,11 +73,16 @@ class Masked(Objective[MaskedConfig]):
 
     def __init__(self, config: MaskedConfig, seed: int) -> None:
         super().__init__(config, seed)
-        self._vocabulary: _Vocabulary | None = None
+        self._hiding: Hiding | None = None
 
     def tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
         """See Objective.tokenizer; it must have a mask token."""
-        self._vocabulary = _Vocabulary.of(tokenizer, self.config.whole_words)
+        if tokenizer.mask_id is None:
+            hint = "name it in its tokenizer_config.json as mask_token, or train one of the kind wordpiece"
+            raise ModelError("this tokenizer has no mask token", where="tokenizer", hint=hint)
+        config = self.config
+        vocabulary = Vocabulary.of(tokenizer)
+        self._hiding = Hiding(vocabulary, tokenizer.mask_id, config.mask, config.replace, config.whole_words)
         return tokenizer
 
     def shape(self, base: ModelConfig, sources: Sequence[str]) -> ModelConfig:
@@ -83,166 +93,123 @@ class Masked(Objective[MaskedConfig]):
                 where="objective.kind",
                 hint="use the objective 'causal', or a model such as bert or roberta",
             )
+        pairs = self.config.next_sentence
+        if pairs and base.segments < 2:
+            raise ConfigError(
+                f"a {base.family} model cannot tell a pair's two halves apart",
+                where="objective.next_sentence",
+                hint="set it to false, or use a model of the family bert",
+            )
         if base.head == "masked":
-            return base
-        return base.model_copy(update={"head": "masked", "labels": (), "next_sentence": False})
+            # A base that could tell next sentences keeps that, asked for or not.
+            return base if base.next_sentence >= pairs else base.model_copy(update={"next_sentence": True})
+        return base.model_copy(update={"head": "masked", "labels": (), "next_sentence": pairs})
 
     def read(self, path: Path, reading: Reading) -> PreparedData:
         """See Objective.read."""
         return tokenize_for_masking(
-            path, reading.tokenizer, reading.length, cache_folder=reading.cache, progress=reading.progress
+            path,
+            reading.tokenizer,
+            reading.length,
+            cache_folder=reading.cache,
+            pairs=self.config.next_sentence,
+            progress=reading.progress,
         )
+
+    def take(self, dataset: TokenDataset, where: str, reading: Reading) -> PreparedData:
+        """A dataset of texts gets its special tokens, and its pairs, first."""
+        if dataset.info.get("kind", "text") != "text":
+            return super().take(dataset, where, reading)
+        pairs = self.config.next_sentence
+        return frame_texts(dataset, reading.tokenizer, reading.length, cache_folder=reading.cache, pairs=pairs)
+
+    def check(self, dataset: TokenDataset, where: str) -> None:
+        """See Objective.check."""
+        wanted, held = PAIR_KIND if self.config.next_sentence else KIND, dataset.info["kind"]
+        if held != wanted:
+            message = f"this dataset was made for {held}s, and the objective learns {wanted}s"
+            raise DataError(message, where=where, hint=OBJECTIVE_OF.get(held, "name another dataset"))
+
+    def begin(self, model: Transformer, data: TrainingData, run: Path) -> None:
+        """No document may be split: it would lose a special token."""
+        check_whole(data)
 
     def batch(self, batch: Batch, step: int | None) -> Batch:
         """Hides tokens: ``tokens`` is what the model reads, ``targets`` what stood there, ``weights`` where to tell."""
-        assert self._vocabulary is not None, "the tokenizer is known"
+        assert self._hiding is not None, "the tokenizer is known"
         # Validation is always the same, and so is everything where nothing is chosen anew.
         turn = 0 if step is None else step + 1 if self.config.dynamic else 1
-        hidden, chosen = hide(batch, self.config, self._vocabulary, (self.seed, turn))
+        hidden, chosen = self._hiding.hide(batch, (self.seed, turn))
+        segments = None
+        if self.config.next_sentence:
+            lengths = torch.tensor(batch.document_starts).diff()
+            segments = (batch.positions >= batch.columns[SECOND][:, 0].repeat_interleave(lengths)).long()
         return dataclasses.replace(
             batch,
             tokens=torch.from_numpy(hidden),
             targets=batch.tokens,
             weights=torch.from_numpy(chosen.astype(np.float32)),
+            segments=segments,
         )
 
-    def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
-        """See Objective.loss."""
-        loss, _ = model.loss(
-            batch.tokens,
-            batch.positions,
-            batch.document_starts,
-            batch.targets,
-            batch.weights * share,
-            segments=batch.segments,
-        )
-        return loss
+    @property
+    def parts(self) -> int:
+        """See Objective.parts."""
+        return 1 + self.config.next_sentence
+
+    def all_units(self, batch: Batch) -> tuple[float, ...]:
+        """The tokens to be told, and with next sentences the pairs that have one."""
+        pairs = (_told(batch).sum().item(),) if self.config.next_sentence else ()
+        return self.units(batch), *pairs
+
+    def loss(self, model: Transformer, batch: Batch, share: float, pair_share: float | None = None) -> Tensor:
+        """The sum of the tokens' losses times ``share``, and of the pairs' times ``pair_share`` (none is ``share``)."""
+        stream = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
+        loss, _ = model.loss_of(stream, batch.targets, batch.weights * share)
+        if not self.config.next_sentence:
+            return loss
+        return loss + (share if pair_share is None else pair_share) * _pairs(model, stream, batch)[0]
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
-        """The loss, and the share of hidden tokens that the model guesses at its first try."""
-        total, told, right = 0.0, 0, 0
+        """The loss, and the share of hidden tokens that the model guesses at its first try; of pairs the same."""
+        sums = dict.fromkeys(("told", "loss", "right", "pairs", "pair_loss", "pairs_right"), 0.0)
         for batch in batches:
             batch = batch.to(model.device)
             stream = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
-            loss, count = model.loss_of(stream, batch.targets, batch.weights)
-            total += loss.item()
-            told += int(count)
-            places = batch.weights.nonzero().squeeze(1)
-            for rows in places.split(ROWS):
+            total, count = model.loss_of(stream, batch.targets, batch.weights)
+            sums["loss"] += total.item()
+            sums["told"] += int(count)
+            for rows in batch.weights.nonzero().squeeze(1).split(ROWS):
                 guesses = model.logits_of(stream[rows]).argmax(-1)
-                right += int((guesses == batch.targets[rows]).sum())
-        return {"loss": total / told, "accuracy": right / told} if told else {}
+                sums["right"] += int((guesses == batch.targets[rows]).sum())
+            if self.config.next_sentence:
+                for name, value in zip(
+                    ("pair_loss", "pairs_right", "pairs"), _pairs(model, stream, batch), strict=True
+                ):
+                    sums[name] += value.item()
+        if not sums["told"]:
+            return {}
+        loss, accuracy = sums["loss"] / sums["told"], sums["right"] / sums["told"]
+        if not self.config.next_sentence:
+            return {"loss": loss, "accuracy": accuracy}
+        pairs, pairs_right = sums["pair_loss"] / sums["pairs"], sums["pairs_right"] / sums["pairs"]
+        measured = {"loss": loss + pairs, "accuracy": accuracy, "masked_loss": loss}
+        return measured | {"next_sentence_loss": pairs, "next_sentence_accuracy": pairs_right}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Vocabulary:
-    """What hiding needs to know of a tokenizer.
-
-    Attributes:
-        mask: the mask token.
-        special: for each id, whether it is no part of any text: [vocabulary].
-        ordinary: the ids that may stand in for a hidden token.
-        continues: for each id, whether it goes on with the word before it: [vocabulary]; none where nobody asks.
-    """
-
-    mask: int
-    special: NDArray[np.bool_]
-    ordinary: NDArray[np.int64]
-    continues: NDArray[np.bool_] | None
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, whole_words: bool) -> _Vocabulary:
-        """Raises: ModelError: the tokenizer has no mask token."""
-        backend = tokenizer.backend
-        mask = backend.token_to_id(tokenizer.names.get("mask_token", "[MASK]"))
-        if mask is None:
-            hint = "name it in its tokenizer_config.json as mask_token"
-            raise ModelError("this tokenizer has no mask token", where="tokenizer", hint=hint)
-        special = np.zeros(tokenizer.vocab_size, bool)
-        added = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
-        named = {backend.token_to_id(name) for name in tokenizer.names.values()}
-        special[[number for number in {mask, *added, *named} if number is not None]] = True
-        table = _continuing(backend.get_vocab(), tokenizer.vocab_size) if whole_words else None
-        return cls(mask, special, np.flatnonzero(~special), table)
+def _told(batch: Batch) -> Tensor:
+    """1 for each document with a token to be told, else 0: [documents] float32."""
+    starts = torch.tensor(batch.document_starts, device=batch.weights.device)
+    counted = F.pad((batch.weights != 0).cumsum(0), (1, 0))
+    return (counted[starts].diff() > 0).float()
 
 
-def _continuing(vocabulary: dict[str, int], size: int) -> NDArray[np.bool_]:
-    """Which tokens go on with a word: "##" marks them (WordPiece), or the lack of a mark for a space (byte-level BPE)."""
-    pieces = any(token.startswith("##") and len(token) > 2 for token in vocabulary)
-    table = np.zeros(size, bool)
-    for token, number in vocabulary.items():
-        table[number] = token.startswith("##") if pieces else not token.startswith(("\u0120", "\u2581", "\u010a"))
-    return table
-
-
-def hide(
-    batch: Batch, config: MaskedConfig, vocabulary: _Vocabulary, key: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The tokens that the model reads, and which are to be told: both [tokens].
-
-    Every token draws by (key, piece, position) alone, so neither packing nor other documents change anything.
-    """
-    tokens, positions = batch.tokens.numpy(), batch.positions.numpy()
-    starts = np.array(batch.document_starts, np.int64)
-    lengths = starts[1:] - starts[:-1]
-    document = np.repeat(np.arange(len(lengths)), lengths)
-    pieces = np.array(batch.documents or np.zeros(len(lengths)), np.int64)[document]
-    inside = ~vocabulary.special[tokens]
-    if not inside.any():
-        return tokens.copy(), np.zeros(len(tokens), bool)
-    draws = _draws(key, pieces, positions)
-    chosen = _chosen(tokens, document, inside, draws[_CHOICE], config.mask, vocabulary.continues)
-    share = draws[_REPLACEMENT] / 2.0**64
-    masked, other = np.cumsum(config.replace)[:2]
-    hidden = tokens.copy()
-    hidden[chosen & (share < masked)] = vocabulary.mask
-    swapped = chosen & (share >= masked) & (share < other)
-    hidden[swapped] = vocabulary.ordinary[draws[_TOKEN][swapped] % np.uint64(len(vocabulary.ordinary))]
-    return hidden, chosen
-
-
-def _chosen(
-    tokens: NDArray[np.int64],
-    document: NDArray[np.int64],
-    inside: NDArray[np.bool_],
-    order: NDArray[np.uint64],
-    share: float,
-    continues: NDArray[np.bool_] | None,
-) -> NDArray[np.bool_]:
-    """Of each document the words of the lowest draws, until they have as many tokens as wanted: [tokens]."""
-    begins = inside.copy()
-    if continues is not None:
-        follows = np.append(False, inside[:-1] & (document[1:] == document[:-1]))
-        begins &= ~(continues[tokens] & follows)
-    first = np.flatnonzero(begins)
-    word = np.cumsum(begins) - 1
-    sizes = np.bincount(word[inside], minlength=len(first))
-    owner = document[first]
-    wanted = np.maximum(1, np.rint(share * np.bincount(document[inside], minlength=int(document[-1]) + 1)))
-    turn = np.lexsort((order[first], owner))
-    before = np.cumsum(sizes[turn]) - sizes[turn]
-    # Counted from the first word of each document on.
-    starts = np.flatnonzero(np.append(True, np.diff(owner[turn]) > 0))
-    before -= np.repeat(before[starts], np.diff(np.append(starts, len(turn))))
-    taken = np.zeros(len(first), bool)
-    taken[turn] = before < wanted[owner[turn]]
-    result = np.zeros(len(tokens), bool)
-    result[inside] = taken[word[inside]]
-    return result
-
-
-def _draws(key: tuple[int, int], pieces: NDArray[np.int64], positions: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
-    """Three draws of 64 random bits for each token."""
-    state = _mixed(np.uint64(key[0]) + _mixed(np.array([key[1]], np.uint64)))
-    state = _mixed(state + _mixed(pieces.astype(np.uint64)))
-    state = _mixed(state + _mixed(positions.astype(np.uint64)))
-    return [_mixed(state + _mixed(np.array([number + 1], np.uint64))) for number in range(3)]
-
-
-def _mixed(x: NDArray[np.uint64] | Any) -> NDArray[np.uint64]:
-    """SplitMix64's mixer (Steele et al. 2014), on whole arrays; arithmetic wraps around."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
+def _pairs(model: Transformer, stream: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the pairs that count: the sum of their losses, how many were told right, how many there are."""
+    assert isinstance(model.head, MaskedHead)
+    counts = _told(batch)
+    logits = model.head.pairs(stream[torch.tensor(batch.document_starts[:-1], device=stream.device)])
+    # The public classes' first logit is for a second half that follows.
+    labels = 1 - batch.columns[FOLLOWS][:, 0]
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return (losses * counts).sum(), ((logits.argmax(-1) == labels) * counts).sum(), counts.sum()
