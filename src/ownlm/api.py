@@ -15,6 +15,8 @@ from .engine.engine import Engine
 from .engine.requests import SamplingOptions
 from .errors import UserError, nearest
 from .files import new_folder
+from .model.adapters import load_adapter
+from .model.adapters import merge as merge_adapter
 from .model.checkpoint import load_model_folder
 from .model.registry import find_model
 from .model.transformer import Transformer
@@ -28,16 +30,19 @@ from .train.run import Run, run_training
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(name: str | Path, dtype: str = "auto", device: str = "auto") -> Transformer:
+def load_model(
+    name: str | Path, dtype: str = "auto", device: str = "auto", adapter: str | Path | None = None
+) -> Transformer:
     """A model by folder, ``hf:ORG/NAME[@REVISION]``, ``.gguf`` file or known name, ready to compute.
 
     Args:
         name: the model.
         dtype: float32, bfloat16, float16, or auto for the fastest that this machine computes natively.
         device: auto, cpu, cuda or cuda:N.
+        adapter: the folder of an adapter for it, as PEFT or a run of ours saves it, which is merged into it.
 
     Raises:
-        UserError: there is no such model, or it is of a kind we do not have.
+        UserError: there is no such model, or it is of a kind we do not have; the adapter is for another.
     """
     if dtype not in ("auto", *DTYPES):
         raise UserError(f"unknown dtype '{dtype}'", where="dtype", hint=nearest(dtype, ["auto", *DTYPES]))
@@ -47,6 +52,9 @@ def load_model(name: str | Path, dtype: str = "auto", device: str = "auto") -> T
     model = load_model_folder(folder, dtype=wanted, device=place)
     model.compute_dtype = wanted
     model.source = folder
+    if adapter is not None:
+        load_adapter(model, Path(adapter))
+        merge_adapter(model)
     return model
 
 

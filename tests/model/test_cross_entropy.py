@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ownlm.model import cross_entropy
 from ownlm.model.cross_entropy import linear_cross_entropy, token_losses
+from ownlm.model.kernels import library
 
 TOKENS, WIDTH, VOCAB = 37, 16, 101
 
@@ -23,6 +24,14 @@ WEIGHTS = {
     "a share of a large batch": torch.full((TOKENS,), 1 / 65536),
     "negative, as a preference's rejected answer": torch.tensor([(-1.0) ** i for i in range(TOKENS)]),
 }
+
+
+@pytest.fixture(params=["kernels", "plain torch"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "plain torch":
+        monkeypatch.setattr(library, "library", lambda: None)
+    elif library.library() is None:
+        pytest.skip("this processor has no kernels")
 
 
 class Result(NamedTuple):
@@ -85,6 +94,7 @@ def head_options() -> list[tuple[bool, float, float | None]]:
     return list(itertools.product((False, True), (0.0, 0.1), (None, 5.0)))
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize(("with_bias", "smoothing", "softcap"), head_options())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -117,6 +127,7 @@ def test_bias_smoothing_and_softcap_are_the_frameworks(
         assert (found.double() - losses.detach()).norm() <= tolerance * losses.norm()
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 def test_bfloat16_products_keep_the_loss_within_a_percent(weights: Tensor) -> None:

@@ -8,9 +8,18 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
+from ownlm.model.kernels import library
 from ownlm.model.layers import LayerNorm, Linear, RMSNorm, make_norm
 
 TOKENS, INPUTS = 11, 24
+
+
+@pytest.fixture(params=["kernels", "plain torch"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "plain torch":
+        monkeypatch.setattr(library, "library", lambda: None)
+    elif library.library() is None:
+        pytest.skip("this processor has no kernels")
 
 
 def filled(module: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -30,6 +39,7 @@ def narrow(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if tensor is None else tensor.detach().to(dtype).double().requires_grad_()
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("computes", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
@@ -60,6 +70,7 @@ def test_a_linear_layer_computes_in_its_inputs_dtype_and_its_gradient_has_the_we
         assert (found.double() - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
+@pytest.mark.usefixtures("route")
 def test_a_frozen_wider_weight_lets_the_gradient_through() -> None:
     layer = filled(Linear(INPUTS, 4, True))
     layer.requires_grad_(False)
@@ -69,6 +80,7 @@ def test_a_frozen_wider_weight_lets_the_gradient_through() -> None:
     assert all(parameter.grad is None for parameter in layer.parameters())
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
 def test_norms_are_the_frameworks(kind: type[RMSNorm] | type[LayerNorm], dtype: torch.dtype) -> None:
@@ -84,6 +96,7 @@ def test_norms_are_the_frameworks(kind: type[RMSNorm] | type[LayerNorm], dtype: 
     assert (found.double() - expected).abs().max() <= tolerance * expected.abs().max()
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_norm_with_an_offset_is_gemmas(dtype: torch.dtype) -> None:
     theirs = transformers.models.gemma.modeling_gemma.GemmaRMSNorm(INPUTS, eps=1e-6)
@@ -101,6 +114,7 @@ def test_a_norm_with_an_offset_is_gemmas(dtype: torch.dtype) -> None:
         assert (found - wanted).norm() <= (1e-5 if dtype == torch.float32 else 1e-2) * wanted.norm()
 
 
+@pytest.mark.usefixtures("route")
 def test_a_norms_statistics_are_float32_in_a_bfloat16_stream() -> None:
     """In bfloat16 a sum of 4,096 ones stops at 256; the mean square would be a sixteenth of the right one."""
     x = torch.ones(1, 4096, dtype=torch.bfloat16)
@@ -109,6 +123,7 @@ def test_a_norms_statistics_are_float32_in_a_bfloat16_stream() -> None:
     assert torch.equal(LayerNorm(8192, 0.0)(far).float().sign(), torch.cat((-x, x), 1).float())
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("kind", [RMSNorm, LayerNorm])
 def test_a_norms_gradients_are_summed_over_many_tokens_in_float32(kind: type[RMSNorm] | type[LayerNorm]) -> None:
     """A bfloat16 sum of thousands of terms of one sign stops growing at 256 times the size of one."""

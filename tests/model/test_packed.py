@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ownlm.model.kernels import library
 from ownlm.model.packed import Cross, Packed, rounded_rows
 
 
@@ -44,6 +45,14 @@ def written_out(
                     scores = softcap * (scores / softcap).tanh()
                 out[start + i, head] = scores.softmax(0) @ v[seen, head // group]
     return out
+
+
+@pytest.fixture(params=["kernels", "plain torch"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "plain torch":
+        monkeypatch.setattr(library, "library", lambda: None)
+    elif library.library() is None:
+        pytest.skip("this processor has no kernels")
 
 
 def drawn(rows: int, heads: int, kv_heads: int, keys: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,6 +112,47 @@ def written_gradients(q: Tensor, k: Tensor, v: Tensor, above: Tensor, *arguments
     return list(torch.autograd.grad(out, leaves, above.double()))
 
 
+@pytest.mark.skipif(library.library() is None, reason="this processor has no kernels")
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 150), st.integers(1, 150)), min_size=1, max_size=4),
+    alike=st.booleans(),
+    extra=st.integers(0, 40),
+    window=st.none() | st.integers(1, 160),
+    causal=st.booleans(),
+    width=st.sampled_from([8, 20, 64, 80]),
+    options=OPTIONS,
+)
+def test_the_kernel_is_plain_torch_within_bfloat16(
+    pairs: list[tuple[int, int]],
+    alike: bool,
+    extra: int,
+    window: int | None,
+    causal: bool,
+    width: int,
+    options: dict[str, float | None],
+) -> None:
+    """Outputs and gradients of lengths that fill no tile; the plain route is held to what is written out above."""
+    if alike:
+        pairs = [(length, length) for _, length in pairs]
+    starts, key_starts = (started(list(lengths)) for lengths in zip(*pairs, strict=True))
+    context = Packed(starts, causal=causal) if alike else Cross(starts, key_starts)
+    window = window if alike else None
+    generator = torch.Generator().manual_seed(starts[-1])
+    shapes = ((starts[-1] + extra, 4), (key_starts[-1] + extra, 2), (key_starts[-1] + extra, 2))
+    inputs = [torch.randn(*shape, width, generator=generator).bfloat16() for shape in shapes]
+    above = torch.randn(*shapes[0], width, generator=generator).bfloat16()
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        out = context.attend(0, *leaves, window, **options)
+        results.append([out.detach(), *torch.autograd.grad(out, leaves, above.to(dtype))])
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - expected).norm() <= 2e-2 * expected.norm() + 1e-2
+
+
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("causal", [True, False])
@@ -123,6 +173,7 @@ def test_gradients_are_those_of_what_is_written_out(
         assert (x.grad.double() - wanted).norm() <= tolerance * wanted.norm()
 
 
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("causal", [True, False])
 def test_no_document_shows_in_anothers_outputs_or_gradients(causal: bool, dtype: torch.dtype) -> None:

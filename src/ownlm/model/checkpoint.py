@@ -27,6 +27,7 @@ from .config import ModelConfig
 from .embedding import rotary_frequencies
 from .families import config_from_hf, config_to_hf
 from .naming import check_tensors, joined, new_weights, spelled, state_from_hf, state_to_hf, weight_map
+from .quantized import Kind, quantize_weight
 from .transformer import Transformer
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def load_model_folder(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
     verify: bool = True,
+    quantize: Kind | None = None,
+    double_quantize: bool = True,
 ) -> Transformer:
     """Reads a Hugging Face checkpoint folder, one tensor at a time.
 
@@ -71,6 +74,9 @@ def load_model_folder(
         dtype: what the weights are turned into; None keeps each as it is stored.
         device: where the model goes.
         verify: checks the weights against ``checksums.json`` where the folder has one.
+        quantize: keeps the linear layers under the blocks in few bits, each from the moment it is read (see
+            quantized.py); the rest is as ``dtype`` says.
+        double_quantize: keeps the scales in 8 bits too.
 
     Raises:
         ModelError: a missing file, an unknown architecture, a tensor missing, unexpected or of the wrong shape.
@@ -93,7 +99,9 @@ def load_model_folder(
         if name in fresh:
             _assign(model, name, torch.empty(shapes[name], device=device, dtype=dtype))
         else:
-            _assign(model, name, joined(weight, stored.read).to(device=device, dtype=dtype))
+            tensor = joined(weight, stored.read).to(device)
+            if quantize is None or not quantize_weight(model, name, tensor, quantize, double_quantize):
+                _assign(model, name, tensor.to(dtype))
     if fresh:
         model.initialize_some(seed, fresh)
     return model.eval()

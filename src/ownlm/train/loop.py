@@ -149,12 +149,18 @@ class Loop:
         hidden = not self.workers.first
         return Progress(title, self.steps, unit="steps", start=self.state.step, hidden=hidden)
 
+    @property
+    def _draws(self) -> bool:
+        """Whether a step is random."""
+        adapter = self.config.adapter
+        return self.config.dropout > 0 or (adapter is not None and adapter.dropout > 0)
+
     def _step(self, signals: Signals | None = None) -> float:
         """One update; returns its loss: the mean over the objective's units, for tokens in nats."""
         began, state, config = time.perf_counter(), self.state, self.config
         step = state.step
         # Of its own for every step and worker, so that a resumed run draws what it would have drawn.
-        seed = (config.seed << 32) + step * self.workers.count + self.workers.rank if config.dropout else None
+        seed = (config.seed << 32) + step * self.workers.count + self.workers.rank if self._draws else None
         loss, batches = self.gradients.make(step, seed)
         state.micro_batch_tokens = self.gradients.micro_batch_tokens
         lr = config.optimizer.lr * planned_rate(config.schedule, self.plan, step)

@@ -32,6 +32,7 @@ from ..files import new_folder, read_json, storage_errors, verify_folder, write_
 from ..model.adapters import attach, merge
 from ..model.checkpoint import load_model_folder, random_model, save_state_folder
 from ..model.config import ModelConfig
+from ..model.quantized import quantized_layers
 from ..model.transformer import Transformer
 from ..report.memorisation import memorisation_verdict
 from ..report.training import write_training_report
@@ -149,8 +150,11 @@ def make_model(config: TrainConfig, setup: Setup, device: torch.device, workers:
     if setup.base is None:
         model = random_model(setup.shape, config.seed).to(device)
     else:
-        dtype = compute if config.adapter else torch.float32
-        model = load_model_folder(setup.base, config=setup.shape, seed=config.seed, dtype=dtype, device=device)
+        options: dict[str, Any] = {"dtype": torch.float32}
+        if config.adapter is not None:
+            options = {"dtype": compute, "quantize": config.adapter.quantizes}
+            options["double_quantize"] = config.adapter.double_quantize
+        model = load_model_folder(setup.base, config=setup.shape, seed=config.seed, device=device, **options)
     model.compute_dtype = compute
     model.set_dropout(config.dropout)
     if config.adapter is not None:
@@ -286,13 +290,19 @@ def _before_the_decay(config: TrainConfig, folder: Path, newest: Path, steps: in
 
 def _announce(loop: Loop, say: Say) -> None:
     model = loop.model
-    total = sum(p.numel() for p in model.parameters())
+    total = _parameters(model)
     trained = sum(p.numel() for _, p in loop.saved.named)
     part = f", {trained:,} of them trained" if trained != total else ""
     precision = str(model.compute_dtype).removeprefix("torch.")
     say(f"{model.config.family} model with {total:,} parameters{part}, computing in {precision} on {model.device}")
     for line in loop.ledger.lines() + repeats(loop.data, loop.steps):
         say(line)
+
+
+def _parameters(model: Transformer) -> int:
+    """How many numbers the model has, those of quantized weights too."""
+    few = sum(layer.outputs * layer.inputs for layer in quantized_layers(model).values())
+    return few + sum(p.numel() for p in model.parameters())
 
 
 def _finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
@@ -425,7 +435,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "seconds": round(state.seconds, 1),
         "peak_memory_bytes": peak_memory_bytes(loop.device),
         "planned": _planned(folder),
-        "parameters": sum(p.numel() for p in loop.model.parameters()),
+        "parameters": _parameters(loop.model),
         "trained_parameters": sum(p.numel() for _, p in loop.saved.named),
         "passes": passes(loop.data, loop.steps),
         "ledger": loop.ledger.as_json(),

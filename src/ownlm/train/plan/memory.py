@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ...model.config import ModelConfig
+from ...model.quantized import block_weights, quantized_bytes
 from ..config import TrainConfig
 from ..memory import activation_bytes_per_token
 from .probe import Probe
@@ -50,14 +51,15 @@ class Memory:
         return self.process + self.weights + self.optimizer + self.step + self.slack
 
 
-def weight_bytes(config: TrainConfig, parameters: int, trained: int, compute: torch.dtype) -> int:
+def weight_bytes(config: TrainConfig, shape: ModelConfig, trained: int, compute: torch.dtype) -> int:
     """Trained weights are float32; a frozen base is what it computes in, or what it is quantized to."""
-    frozen = parameters - trained
-    width: float = compute.itemsize
-    if config.adapter is not None:
-        # A scale for every block of 64.
-        width = {"int8": 1 + 2 / 64, "nf4": 0.5 + 1.1 / 64}.get(config.adapter.quantize_base, width)
-    return round(4 * trained + width * frozen)
+    if config.adapter is None:
+        return 4 * shape.parameters()
+    kind = config.adapter.quantizes
+    if kind is None:
+        return 4 * trained + compute.itemsize * shape.parameters()
+    few = quantized_bytes(shape, kind, config.adapter.double_quantize)
+    return 4 * trained + few + compute.itemsize * (shape.parameters() - block_weights(shape))
 
 
 def optimizer_bytes(config: TrainConfig, trained: int) -> int:

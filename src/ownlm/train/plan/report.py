@@ -172,7 +172,7 @@ def predict_memory(
     else:
         block_input = probed.tokens * shape.width * compute.itemsize
         step = step_bytes(probed, shape.layers, gradients, several, recomputed, block_input)
-    weights = weight_bytes(config, shape.parameters() + (trained if config.adapter else 0), trained, compute)
+    weights = weight_bytes(config, shape, trained, compute)
     return with_slack(resident_bytes(), weights, optimizer_bytes(config, trained), step, device)
 
 
