@@ -167,15 +167,18 @@ def awful(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, lis
         expected[name] = reasons
     for number in range(20):
         (folder / f"good-{number:02}.txt").write_text(prose(draw, 60))
-    nested = "<div>" * 2000 + "".join(f"<p>{prose(draw, 4)}" for _ in range(20_000))
-    (folder / "slow.html").write_text(f"<html><body>{nested}")
+    nested = "<div>" * 2000 + "".join(f"<p>{prose(draw, 4)}" for _ in range(5_000))
+    (folder / "nested.html").write_text(f"<html><body>{nested}")
+    # Every line was decoded wrongly in another way.
+    broken = "".join(f"\u00c3{chr(0xA0 + i % 30)}x {'y' * (i % 7)}\n" for i in range(1_000_000))
+    (folder / "slow.txt").write_text(broken)
     (folder / "dangling.txt").symlink_to("nowhere")
     (folder / "loop.txt").symlink_to(folder / "loop.txt")
     (folder / "within").mkdir()
     (folder / "within" / "around").symlink_to(folder)
     os.mkfifo(folder / "pipe.txt")
     expected |= {"dangling.txt": ["missing"], "loop.txt": ["symlink-loop"], "within/around": ["symlink-loop"]}
-    return folder, expected | {"pipe.txt": ["unsupported"], "slow.html": ["time-limit"]}
+    return folder, expected | {"pipe.txt": ["unsupported"], "nested.html": [], "slow.txt": ["time-limit"]}
 
 
 def write_recipe(path: Path, folder: Path, **changes: Any) -> Path:

@@ -56,7 +56,7 @@ def alone(settings: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return config
 
 
-@pytest.mark.parametrize("shard", ["spread", "whole"])
+@pytest.mark.parametrize("shard", ["spread", pytest.param("whole", marks=pytest.mark.slow)])
 def test_two_workers_train_what_one_does(alone: dict[str, Any], tmp_path: Path, shard: str) -> None:
     together = alone | {"out": str(tmp_path / "two"), "distributed": {"shard": 2 if shard == "spread" else 1}}
     answer = trained(together, "--workers", "2")
@@ -71,6 +71,7 @@ def test_two_workers_train_what_one_does(alone: dict[str, Any], tmp_path: Path, 
     assert any(path.name.startswith("part-") for path in kept) == (shard == "spread")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_by_two_workers(chat_settings: dict[str, Any], tmp_path: Path) -> None:
     one = chat_settings | {"out": str(tmp_path / "one")}
     two = chat_settings | {"out": str(tmp_path / "two")}
@@ -103,6 +104,7 @@ def rows_of(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(config["out"]) / "metrics.jsonl").read_text().split("\n")[:-1]]
 
 
+@pytest.mark.slow
 def test_killed_workers_go_on_with_the_same_bits(alone: dict[str, Any], tmp_path: Path) -> None:
     whole = alone | {"out": str(tmp_path / "whole"), "distributed": {"shard": 2}, "checkpoint": {"every": 2}}
     cut = whole | {"out": str(tmp_path / "cut")}
@@ -124,6 +126,7 @@ def test_killed_workers_go_on_with_the_same_bits(alone: dict[str, Any], tmp_path
     assert all(torch.equal(tensor, weights(cut)[name]) for name, tensor in weights(whole).items())
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_run_of_all(alone: dict[str, Any], tmp_path: Path) -> None:
     config = alone | {"out": str(tmp_path / "ended"), "steps": 5000, "validate": {"every": 5000}}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -146,7 +149,7 @@ def test_sigterm_saves_the_run_of_all(alone: dict[str, Any], tmp_path: Path) -> 
     [
         (("--workers", "2", "distributed.shard=3"), "2 workers do not divide into groups of 3"),
         (("--workers", "0"), "at least one worker is needed"),
-        (("--workers", "2", "data.train=nowhere.jsonl"), "there is no such file"),
+        pytest.param(("--workers", "2", "data.train=no.jsonl"), "there is no such file", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_wrong_is_said_once(settings: dict[str, Any], arguments: tuple[str, ...], message: str) -> None:

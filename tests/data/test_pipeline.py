@@ -55,14 +55,16 @@ def write(files: list[tuple[Path, bytes]]) -> None:
         path.write_bytes(content)
 
 
-def build(out: Path, sources: list[dict[str, Any]], *, workers: int = 1, **changes: Any) -> dict[str, Any]:
+def build(
+    out: Path, sources: list[dict[str, Any]], *, workers: int = 1, strict: bool = False, **changes: Any
+) -> dict[str, Any]:
     recipe: dict[str, Any] = {
         "sources": sources,
         "filters": {"preset": "none", "drop": {"few": "words < 3"}},
         "duplicates": {"near": 0.8, "paragraphs": {"min_words": 20}},
         "split": {"validation": 0.2, "test": 0.2},
     }
-    return build_dataset(Recipe.model_validate(recipe | changes), out, workers=workers)
+    return build_dataset(Recipe.model_validate(recipe | changes), out, workers=workers, strict=strict)
 
 
 def two_sources(folder: Path) -> list[dict[str, Any]]:
@@ -150,6 +152,30 @@ def test_a_file_that_vanishes_is_named_and_is_read_when_it_is_back(
     (tmp_path / "away").rename(tmp_path / "in" / "1.txt")
     build(tmp_path / "out", source)
     assert not accounts(tmp_path / "out").failures
+    assert len(accounts(tmp_path / "out").rows) == 3
+
+
+@pytest.mark.parametrize("when", ["_not_written", "_run_shards"])
+def test_strictly_a_file_that_vanishes_stops_the_build(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accounts: Callable[[Path], Any]
+) -> None:
+    # It is gone once it was listed, or once its content was looked at.
+    write([(tmp_path / "in" / f"{n}.txt", f"document {n} of six words".encode()) for n in range(3)])
+    source = [{"name": "a", "path": str(tmp_path / "in")}]
+    go_on = getattr(pipeline, when)
+
+    def vanish(*arguments: Any) -> Any:
+        (tmp_path / "in" / "1.txt").rename(tmp_path / "away")
+        return go_on(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, when, vanish)
+        with pytest.raises(DataError, match="cannot be read: no such file") as raised:
+            build(tmp_path / "out", source, strict=True)
+    assert raised.value.where == "1.txt" and raised.value.hint == "leave out --strict to go on without it"
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    (tmp_path / "away").rename(tmp_path / "in" / "1.txt")
+    build(tmp_path / "out", source, strict=True)
     assert len(accounts(tmp_path / "out").rows) == 3
 
 

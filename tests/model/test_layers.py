@@ -71,6 +71,16 @@ def test_a_linear_layer_computes_in_its_inputs_dtype_and_its_gradient_has_the_we
 
 
 @pytest.mark.usefixtures("route")
+def test_no_rows_at_all_are_no_error() -> None:
+    layer, norm = filled(Linear(INPUTS, 4, True)), filled(LayerNorm(INPUTS, 1e-5))
+    x = torch.zeros(0, INPUTS, dtype=torch.bfloat16, requires_grad=True)
+    out = layer(norm(x))
+    out.sum().backward()
+    assert out.shape == (0, 4) and x.grad is not None and x.grad.shape == x.shape
+    assert all(p.grad is not None and not p.grad.any() for p in [*layer.parameters(), *norm.parameters()])
+
+
+@pytest.mark.usefixtures("route")
 def test_a_frozen_wider_weight_lets_the_gradient_through() -> None:
     layer = filled(Linear(INPUTS, 4, True))
     layer.requires_grad_(False)

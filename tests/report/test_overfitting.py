@@ -25,6 +25,9 @@ def test_still_falling() -> None:
 def test_flat() -> None:
     fit = judge_fit(FALLING, [(step, 3 * math.exp(-step / 8) + 1.2) for step in AT])
     assert fit.verdict == "flat" and not fit.warns
+    assert "while the training loss fell from" in fit.text
+    both = judge_fit([(step, 2.0) for step in STEPS], [(step, 2.1) for step in AT])
+    assert both.verdict == "flat" and "more steps alone change little" in both.text
 
 
 def test_overfitting_from_the_step_where_it_was_lowest() -> None:

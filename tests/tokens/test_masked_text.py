@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tokenizers
 import transformers
@@ -19,7 +17,14 @@ from ownlm.tokens.shards import TokenDataset
 from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
 from ownlm.tokens.train_bpe import train_tokenizer
 
-TEXTS = ["The model reads.", "", "by word and by token. What it has seen before! A model. " * 9, "token", "What? It learns."]
+# The second has no token: BERT reads over control characters.
+TEXTS = [
+    "The model reads.",
+    "\u0001",
+    "by word and by token. What it has seen before! A model. " * 9,
+    "token",
+    "What? It learns.",
+]
 CLS, SEP = 2, 3
 
 
@@ -42,7 +47,7 @@ def test_short_texts_are_what_the_public_tokenizer_gives(encoder: Path, tokenize
     path = write(tmp_path / "a.jsonl", TEXTS)
     data = tokenize_for_masking(path, tokenizer, 512, cache_folder=tmp_path / "cache")
     public = transformers.AutoTokenizer.from_pretrained(encoder)
-    assert documents(data.folder) == public([text for text in TEXTS if text])["input_ids"]
+    assert documents(data.folder) == public([TEXTS[0], *TEXTS[2:]])["input_ids"]
     assert (data.documents, data.dropped) == (4, {})
     assert data.trained == data.tokens - 2 * data.documents
 
@@ -74,7 +79,7 @@ def test_a_robertas_own_ends_are_not_doubled(sample: list[str], tmp_path: Path) 
     assert roberta.adds_bos and roberta.mask_id == 4
     path = write(tmp_path / "a.jsonl", TEXTS)
     data = tokenize_for_masking(path, roberta, 512, cache_folder=tmp_path / "cache")
-    assert documents(data.folder) == [[0, *roberta.encode(text), 2] for text in TEXTS if text]
+    assert documents(data.folder) == [[0, *roberta.encode(text), 2] for text in TEXTS]
 
 
 def test_built_texts_are_framed_alike(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +124,6 @@ def test_pairs_stand_in_their_frame(
             own += row[second:-1]
     assert own == [token for text in TEXTS for token in tokenizer.encode(text)]
     assert data.trained == data.tokens - 3 * data.documents
-    # Blocks are only what is worked on at once.
-    assert itertools.accumulate([0, *map(len, documents(data.folder))]) is not None
-    sizes = np.diff(dataset.offsets)
-    assert sizes.sum() == data.tokens
 
 
 def test_what_cannot_be(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_what_cannot_be(tokenizer: Tokenizer, tmp_path: Path) -> None:
             tokenize_for_masking(path, tokenizer, length, cache_folder=tmp_path / "cache", pairs=pairs)
         assert caught.value.where == "data.length"
         assert tokenize_for_masking(path, tokenizer, least, cache_folder=tmp_path / "cache", pairs=pairs).documents
-    empty = write(tmp_path / "b.jsonl", ["", " "])
+    empty = write(tmp_path / "b.jsonl", ["\u0001", "\u0002"])
     with pytest.raises(DataError, match="nothing to train on"):
         tokenize_for_masking(empty, tokenizer, 16, cache_folder=tmp_path / "cache")
     with pytest.raises(DataError, match="two texts"):

@@ -100,8 +100,7 @@ def test_every_token_stands_in_one_pair_as_its_own(texts: list[list[int]], room:
 
 def test_half_of_the_second_halves_are_other_texts() -> None:
     random = np.random.default_rng(0)
-    texts = [[WORD] * 5 + [END] for _ in range(60)]
-    texts = [sum((texts[0] for _ in range(int(random.integers(30, 60)))), []) for _ in texts]
+    texts = [([WORD] * 5 + [END]) * int(random.integers(30, 60)) for _ in range(60)]
     sentences = sentences_of(texts, 24)
     pairs = pair_sentences(sentences, 48, "here")
     check(sentences, pairs, 48)

@@ -99,3 +99,23 @@ def test_the_page_marks_trained_tokens(tokenizer: Tokenizer, tmp_path: Path):
     page = (tmp_path / "batch.html").read_text()
     assert page.count('<span class="t"') == batch.trained_tokens
     assert "<b>" not in page
+
+
+def test_hidden_tokens_are_shown_as_the_model_gets_them_with_what_they_were(tokenizer: Tokenizer, tmp_path: Path):
+    ids = tokenizer.encode("the cat sat on the mat")
+    seen = ids.copy()
+    seen[1], seen[4] = tokenizer.encode("語")[0], tokenizer.encode(" there")[0]
+    weights = torch.zeros(len(ids))
+    weights[[1, 3, 4]] = 1.0
+    arrays = (torch.tensor(seen), torch.arange(len(ids)), (0, len(ids)), torch.tensor(ids))
+    batch = Batch(*arrays, weights, documents=(7,))
+    (document,) = show_batch(batch, tokenizer, shifted=False)
+    assert [t.id for t in document.tokens] == seen
+    assert [t.position for t in document.tokens if t.trained] == [1, 3, 4]
+    assert document.following is None and document.trained_tokens == batch.trained_tokens
+    assert document.hidden == tuple(tokenizer.decode([ids[i]]).strip() for i in (1, 3, 4))
+    assert document.as_json()["hidden"] == list(document.hidden)
+    last = as_terminal_text([document], colored=False).split("\n")[-1]
+    assert last == "hidden │ " + ", ".join(f"{i} {tokenizer.decode([ids[i]]).strip()}" for i in (1, 3, 4))
+    write_batch_page([document], tmp_path / "batch.html", "here")
+    assert "Hidden, by position: 1 cat" in (tmp_path / "batch.html").read_text()

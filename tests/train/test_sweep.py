@@ -53,30 +53,29 @@ def test_the_best_comes_first(short: dict[str, Any]) -> None:
     assert f"The best is trial-{sweep.summary['best']['trial']:03}" in page and "<svg" in page
 
 
-def test_a_sweep_that_was_stopped_goes_on_exactly(short: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["trial 2 of 3", "step 4: held-out"])
+def test_a_sweep_that_was_stopped_goes_on_exactly(short: dict[str, Any], tmp_path: Path, where: str) -> None:
     whole = run_sweep(read_train_config(short), read_sweep_config(SWEEP), quiet)
     other = read_train_config(short | {"out": str(tmp_path / "other")})
     said: list[str] = []
 
     def stops(message: str) -> None:
         said.append(message)
-        if message.startswith("trial 2 of 3"):
+        # Before the second trial's first step, or within its last.
+        if message.startswith(where) and "trial 2 of 3" in " ".join(said):
             raise Interrupted("stopped")
 
     with pytest.raises(Interrupted):
         run_sweep(other, read_sweep_config(SWEEP), stops)
     again = run_sweep(other, read_sweep_config(SWEEP), said.append)
     assert table(again.summary) == table(whole.summary)
-    assert [line[:12] for line in said if line.startswith("trial ")] == [
-        "trial 1 of 3",
-        "trial 2 of 3",
-        *["trial 2 of 3", "trial 3 of 3"],
-    ]
+    trials = [line[6] for line in said if line.startswith("trial ")]
+    assert trials == ["1", "2", "2", "3"]
+    assert ("resuming at step 3" in said) == where.startswith("step")
     # More trials may be asked for, and nothing is made twice.
     longer = run_sweep(other, read_sweep_config(SWEEP | {"trials": 4}), quiet)
-    assert len(longer.summary["trials"]) == 4 and set(map(str, table(again.summary))) < set(
-        map(str, table(longer.summary))
-    )
+    made = [str(row) for row in table(longer.summary)]
+    assert len(made) == 4 and {str(row) for row in table(again.summary)} < set(made)
 
 
 def test_a_trial_that_diverges_has_failed_and_the_sweep_goes_on(short: dict[str, Any]) -> None:

@@ -39,9 +39,21 @@ class Linear(nn.Module):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` in x's dtype; wider weights get wider gradients. x: [tokens, inputs]."""
-    if weight.dtype == x.dtype or not torch.is_grad_enabled():
-        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
-    return _NarrowedLinear.apply(x, weight, bias)
+    if weight.dtype == x.dtype:
+        return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
+    if torch.is_grad_enabled():
+        return _NarrowedLinear.apply(x, weight, bias)
+    return _narrowed_linear(x, weight, bias)
+
+
+def _kernels_run(x: Tensor, weight: Tensor) -> bool:
+    return x.dim() == 2 and weight.dtype == torch.float32 and calls.usable(x)
+
+
+def _narrowed_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if _kernels_run(x, weight):
+        return calls.linear(x, weight, bias)
+    return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 class _NarrowedLinear(torch.autograd.Function):
@@ -55,15 +67,13 @@ class _NarrowedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.bias_dtype = None if bias is None else bias.dtype
-        if calls.usable(x) and weight.dtype == torch.float32:
-            return calls.linear(x, weight, bias)
-        return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        return _narrowed_linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        kernels = calls.usable(grad, x) and weight.dtype == torch.float32
+        kernels = _kernels_run(grad, weight)
         grad_x = grad_weight = grad_bias = None
         if wants_x:
             grad_x = calls.input_gradient(grad, weight) if kernels else grad @ weight.to(grad.dtype)

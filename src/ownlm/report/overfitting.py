@@ -82,8 +82,14 @@ def judge_fit(training: Points, validation: Points) -> Fit:
     if third - last > NOTICEABLE * abs(third):
         text = f"The held-out loss was still falling at the end, from {third:.3f} to {last:.3f} in the last third"
         return Fit("falling", None, f"{text}: more steps would lower it further.", gap)
-    text = f"The held-out loss was flat in the last third of the run, at {last:.3f}: more steps alone change little."
-    return Fit("flat", None, text, gap)
+    text = f"The held-out loss was flat in the last third of the run, at {last:.3f}"
+    before, after = _training_after(training, means, len(smooth) - max(2, -(-len(smooth) // 3)))
+    if after < before * (1 - NOTICEABLE):
+        text += (
+            f", while the training loss fell from {before:.3f} to {after:.3f}: more steps would teach it the examples"
+        )
+        return Fit("flat", None, f"{text} rather than what they have in common.", gap)
+    return Fit("flat", None, f"{text}: more steps alone change little.", gap)
 
 
 def add_gap(report: Report, fit: Fit) -> None:

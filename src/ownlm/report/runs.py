@@ -59,7 +59,7 @@ def comparison_report(
         report.summary(f"The best is {_short(folders)[0]}, with the {order} {best}.")
     keys = list(runs[0]["differs"]) if runs else []
     report.section("What differs, and what came of it")
-    columns = ["run", *keys, "steps", "loss", "held-out loss", "tokens/s", "peak memory"]
+    columns = ["run", *keys, "steps made", "loss", "held-out loss", "tokens/s", "peak memory"]
     rows = [
         [
             name,
@@ -80,7 +80,7 @@ def comparison_report(
 def table_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The same as text, with a row of headings, for the terminal."""
     keys = list(runs[0]["differs"]) if runs else []
-    rows = [["run", *keys, "steps", "loss", "held-out", "tokens/s", "memory"]]
+    rows = [["run", *keys, "steps made", "loss", "held-out", "tokens/s", "memory"]]
     for run in runs:
         memory = run["peak_memory_bytes"]
         numbers = [run["loss"], run["val_loss"], run["tokens_per_second"]]

@@ -27,11 +27,13 @@ class ShownDocument:
         index: which document of the dataset it is, or its place in the batch where the batch does not say.
         tokens: its tokens with their text, in order; ``trained`` says whether the loss asks for that token.
         following: where the document goes on in another piece, the token that its last one has to predict.
+        hidden: where tokens are asked for that stand in the document itself, what each of the trained ones was.
     """
 
     index: int
     tokens: tuple[Token, ...]
     following: Token | None = None
+    hidden: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -46,7 +48,14 @@ class ShownDocument:
     def as_json(self) -> dict[str, Any]:
         """The document for scripts."""
         counts = {"document": self.index, "tokens": len(self.tokens), "trained_tokens": self.trained_tokens}
-        return counts | {"text": self.text, "trained": [token.trained for token in self.tokens]}
+        hidden = {"hidden": list(self.hidden)} if self.hidden else {}
+        return counts | {"text": self.text, "trained": [token.trained for token in self.tokens]} | hidden
+
+    @property
+    def answers(self) -> str:
+        """What was hidden, each with its position."""
+        asked = (token for token in self.tokens if token.trained)
+        return ", ".join(f"{token.position} {text}" for token, text in zip(asked, self.hidden, strict=True))
 
 
 def show_batch(batch: Batch, tokenizer: Tokenizer, shifted: bool = True) -> list[ShownDocument]:
@@ -69,7 +78,11 @@ def show_batch(batch: Batch, tokenizer: Tokenizer, shifted: bool = True) -> list
         rows = zip(texts, [*ids[start:end], targets[end - 1]], places, trained, strict=True)
         *tokens, following = [Token(*row) for row in rows]
         index = batch.documents[place] if batch.documents else place
-        shown.append(ShownDocument(index, tuple(tokens), following if following.trained else None))
+        # In its own place, so that each text has what stood before it.
+        hidden = [] if shifted else itertools.compress(token_texts(targets[start:end], tokenizer), asked)
+        shown.append(
+            ShownDocument(index, tuple(tokens), following if following.trained else None, tuple(map(str.strip, hidden)))
+        )
     return shown
 
 
@@ -117,6 +130,8 @@ def _document_text(document: ShownDocument, color: int | None) -> str:
     if document.following is not None:
         text = _styled(document.following.text, True, False, color) + _close(True, color)
         lines.append(f"{document.following.position:>6} → {text}  (goes on in another piece)")
+    if document.hidden:
+        lines.append(f"hidden │ {_printable(document.answers)}")
     return "\n".join(lines)
 
 
@@ -125,12 +140,16 @@ def _numbered(position: int, line: str) -> str:
 
 
 def _styled(text: str, trained: bool, was_trained: bool, color: int | None) -> str:
-    # Control characters of a text must not steer the terminal.
-    text = "".join(c if c.isprintable() else "·" for c in text)
+    text = _printable(text)
     if color is not None:
         return f"\033[{f'1;{color}' if trained else '2'}m{text}\033[0m"
     mark = ("«" if trained else "»") if trained != was_trained else ""
     return mark + text
+
+
+def _printable(text: str) -> str:
+    # Control characters of a text must not steer the terminal.
+    return "".join(c if c.isprintable() else "·" for c in text)
 
 
 def _close(was_trained: bool, color: int | None) -> str:
@@ -162,4 +181,6 @@ def write_batch_page(documents: Sequence[ShownDocument], path: Path, source: str
             report.note(
                 f"The document goes on in another piece; the last token here has to predict {document.following.text!r}."
             )
+        if document.hidden:
+            report.note(f"Hidden, by position: {document.answers}.")
     report.write(path)

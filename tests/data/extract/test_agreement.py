@@ -29,6 +29,16 @@ def test_a_paragraph_between_two_that_both_have() -> None:
     assert combine(f"{A}\n- item\n{C}", f"{A}\n- item\n{B}\n{C}", ()) == f"{A}\n{B}\n- item\n{C}"
 
 
+def test_lines_are_found_inside_of_others() -> None:
+    # One extractor joins what the other keeps apart.
+    joined = f"Note: {A} {C}"
+    assert combine(f"{joined}\n{E}", f"{A}\n{C}\n{D}\n{E}", ()) == f"{joined}\n{D}\n{E}"
+    # Many lines begin alike; which of them it is the rest says.
+    alike = [f"The same beginning for all of these lines, but number {i} is not." for i in range(90)]
+    long = " ".join(alike)
+    assert combine(f"{long}\n{E}", "\n".join([*alike[40:], D, E]), ()) == f"{long}\n{D}\n{E}"
+
+
 def test_what_stands_outside_is_furniture() -> None:
     assert combine(f"{B}\n{C}", f"{A}\n{B}\n{C}\n{D}", ()) == f"{B}\n{C}"
 

@@ -160,6 +160,38 @@ def test_deep_nesting(tag: str) -> None:
                 assert "hail number 3 is told about" in text
 
 
+MANY = "".join(f"<p>Paragraph {i} tells of hail number {i % 7} in this town.</p>" for i in range(2000))
+
+
+@pytest.mark.parametrize("behind", [0, 1000])
+@pytest.mark.parametrize(
+    ("begin", "end"), [("<div>", "</div>"), ("<div> <section>\n<span>", "</span></section></div>")]
+)
+def test_wrappers_without_end_change_nothing(begin: str, end: str, behind: int) -> None:
+    cut = len(MANY) - behind * len("<p>Paragraph 1000 tells of hail number 3 in this town.</p>")
+    inside, outside = ARTICLE + MANY[:cut], MANY[cut:]
+    plain = extract_page(page(f"{begin}{inside}{end}{outside}"), MAIN)
+    assert plain.note == ()
+    times = 1500 // begin.count("<")
+    assert extract_page(page(f"{begin * times}{inside}{end * times}{outside}"), MAIN) == plain
+
+
+def test_elements_that_stand_in_too_many_others_are_read_in_a_simpler_way() -> None:
+    # What is said, or said about them, between them cannot be left out.
+    for between in ("<div class=a>", "<div>a ", "<blockquote>"):
+        found = extract_page(page(between * 1500 + ARTICLE + MANY), MAIN)
+        assert found.note == ("too deeply nested: all visible text was kept",)
+        assert "hail number 3 is told about" in found.text and "Paragraph 1999 tells" in found.text
+    # Many elements, or deep ones, are no trouble alone.
+    for markup in (MANY * 3, "<div class=a>" * 1500 + ARTICLE):
+        assert extract_page(page(ARTICLE + markup), MAIN).note == ()
+
+
+def test_a_nested_pop_up_with_the_page_in_it_stays() -> None:
+    popups = "<div class=read-more>" * 200
+    assert "hail number 3 is told about" in extract_page(page(f"{popups}{ARTICLE}{MANY}"), MAIN).text
+
+
 def test_markup_that_takes_parsers_long() -> None:
     attributes = " ".join(f"a{i}=1" for i in range(100_000))
     picture = "<img src='data:image/png;base64," + "A/+=" * 100_000 + "'>"

@@ -166,7 +166,7 @@ def distill_settings(settings: dict[str, Any], teacher: Path) -> dict[str, Any]:
 def test_a_run_comes_nearer_to_its_teacher(
     train: Callable[..., Any], curve: Callable[[Path], Any], distill_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    trained = train(distill_settings, steps=20)
+    trained = train(distill_settings, steps=12)
     rows = [row for row in trained.run.metrics if "val_loss" in row]
     assert rows[-1]["val_divergence"] < rows[0]["val_divergence"]
     for row in rows:
@@ -181,9 +181,9 @@ def test_a_run_comes_nearer_to_its_teacher(
         "checkpoint": {"every": 5},
         "schedule": {"kind": "constant"},
     }
-    train(again, steps=10)
-    train(again, steps=20)
-    whole = train(again, out=str(tmp_path / "whole"), steps=20)
+    train(again, steps=6)
+    train(again, steps=12)
+    whole = train(again, out=str(tmp_path / "whole"), steps=12)
     ours, theirs = curve(tmp_path / "again"), curve(whole.run.folder)
     assert [row for row in ours if row in theirs] == theirs
 

@@ -1,212 +1,256 @@
-"""Hidden tokens: what is chosen, what it becomes, and a loss that is the public implementation's."""
+"""Hidden tokens: a loss that is the public implementation's, however a step is cut; runs that resume; what is refused."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tokenizers
 import torch
 import transformers
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ownlm.config import merge
-from ownlm.errors import ConfigError, ModelError
-from ownlm.model.checkpoint import random_model, save_model_folder
+from ownlm.errors import ConfigError, DataError, ModelError
+from ownlm.model.checkpoint import random_model, read_config, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.tokens.batch import Batch
-from ownlm.tokens.tokenizer import Tokenizer
+from ownlm.tokens.dataset import Part, write_dataset
+from ownlm.tokens.loader import Loader
+from ownlm.tokens.masked_text import FOLLOWS, tokenize_for_masking
+from ownlm.tokens.prepare import tokenize_files
+from ownlm.tokens.shards import TokenDataset
+from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
 from ownlm.train.config import read_train_config
-from ownlm.train.objectives.masked import Masked, MaskedConfig, _Vocabulary, hide
+from ownlm.train.objectives.masked import Masked, MaskedConfig
 
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-PIECES += ["al", "##pha", "be", "##ta", "##s", "river", "house", "tree", "moon", "reads", "##ing", "a", "the"]
-CLS, SEP, MASK = 2, 3, 4
+SCRIPT = Path(__file__).parents[1] / "train_and_die.py"
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    vocabulary = {piece: number for number, piece in enumerate(PIECES)}
-    backend = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    backend.decoder = tokenizers.decoders.WordPiece()
-    specials = [("[CLS]", CLS), ("[SEP]", SEP)]
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=specials
-    )
-    backend.add_special_tokens(PIECES[:5])
-    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
-    return Tokenizer(backend, names=names | {"pad_token": "[PAD]"})
+@pytest.fixture
+def tokenizer(encoder: Path) -> Tokenizer:
+    return load_tokenizer(encoder)
 
 
-def batch_of(documents: list[list[int]], pieces: list[int]) -> Batch:
-    starts = np.cumsum([0, *map(len, documents)]).tolist()
-    tokens = torch.tensor([token for document in documents for token in document])
-    positions = torch.cat([torch.arange(len(document)) for document in documents])
-    ones = torch.ones(len(tokens))
-    return Batch(tokens, positions, tuple(starts), tokens.roll(-1), ones, tuple(pieces))
+@pytest.fixture
+def texts(corpus: Path, tmp_path: Path) -> Path:
+    """Texts of several sentences, some of them longer than the tiny encoder reads."""
+    rows = [json.loads(line)["text"] for line in (corpus / "train.jsonl").read_text().split("\n") if line]
+    joined = [" ".join(rows[i : i + 1 + i % 4]) for i in range(0, 60, 2)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in joined))
+    return tmp_path / "texts.jsonl"
 
 
-words = st.lists(st.integers(5, len(PIECES) - 1), min_size=1, max_size=40)
-documents = st.lists(words.map(lambda ids: [CLS, *ids, SEP]), min_size=1, max_size=8)
+@pytest.fixture
+def masked_settings(settings: dict[str, Any], encoder: Path, texts: Path, corpus: Path) -> dict[str, Any]:
+    """A run of a tiny BERT from random weights."""
+    shape = {"family": "bert", "layers": 2, "width": 32, "heads": 2, "vocab_size": 304, "max_positions": 64}
+    return settings | {
+        "model": shape,
+        "tokenizer": str(encoder),
+        "objective": {"kind": "masked"},
+        "data": {"train": str(texts), "validation": str(corpus / "held.jsonl"), "length": 48},
+    }
 
 
-@settings(deadline=None, max_examples=60)
-@given(documents, st.floats(0.05, 0.9), st.booleans(), st.integers(0, 10**6))
-def test_each_document_hides_its_share_and_nothing_special(
-    tokenizer: Tokenizer, rows: list[list[int]], share: float, whole: bool, step: int
+def loader_of(path: Path, tokenizer: Tokenizer, cache: Path, pairs: bool, batch_tokens: int = 400) -> Loader:
+    prepared = tokenize_for_masking(path, tokenizer, 48, cache_folder=cache, pairs=pairs)
+    return Loader([TokenDataset(prepared.folder)], batch_tokens=batch_tokens, length=48, seed=0)
+
+
+def padded(batch: Batch) -> dict[str, torch.Tensor]:
+    """A batch as the public classes take it."""
+    sizes = [b - a for a, b in itertools.pairwise(batch.document_starts)]
+    shape = (len(sizes), max(sizes))
+    result = {name: torch.zeros(shape, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    result["labels"] = torch.full(shape, -100)
+    for row, (a, b) in enumerate(itertools.pairwise(batch.document_starts)):
+        result["input_ids"][row, : b - a] = batch.tokens[a:b]
+        result["attention_mask"][row, : b - a] = 1
+        result["labels"][row, : b - a] = torch.where(batch.weights[a:b] != 0, batch.targets[a:b], -100)
+        if batch.segments is not None:
+            result["token_type_ids"][row, : b - a] = batch.segments[a:b]
+    return result
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_loss_and_its_gradient_are_those_of_transformers(
+    texts: Path, tokenizer: Tokenizer, tmp_path: Path, pairs: bool
 ) -> None:
-    config = MaskedConfig(mask=share, whole_words=whole)
-    vocabulary = _Vocabulary.of(tokenizer, whole)
-    batch = batch_of(rows, list(range(len(rows))))
-    hidden, chosen = hide(batch, config, vocabulary, (7, step))
-    tokens = batch.tokens.numpy()
-    assert (hidden[~chosen] == tokens[~chosen]).all()
-    assert not chosen[tokens < 5].any() and not (np.isin(hidden, [0, 1, 2, 3]) & chosen).any()
-    for row, (a, b) in zip(rows, zip(batch.document_starts, batch.document_starts[1:], strict=False), strict=True):
-        wanted = max(1, round(share * (len(row) - 2)))
-        told = int(chosen[a:b].sum())
-        if not whole:
-            assert told == wanted
-            continue
-        # By brute force: a word is a piece and the "##" pieces after it.
-        groups: list[list[int]] = []
-        for place in range(1, len(row) - 1):
-            follows = PIECES[row[place]].startswith("##") and groups and groups[-1][-1] == place - 1
-            groups[-1].append(place) if follows else groups.append([place])
-        for group in groups:
-            assert len({bool(chosen[a + place]) for place in group}) == 1
-        assert wanted <= told < wanted + max(map(len, groups))
+    shape = {"family": "bert", "layers": 2, "width": 32, "heads": 4, "vocab_size": 304, "max_positions": 64}
+    model = random_model(config_from_user(shape | {"initializer_range": 0.2, "next_sentence": pairs}), 0)
+    save_model_folder(model, tmp_path / "bert")
+    kind = transformers.BertForPreTraining if pairs else transformers.BertForMaskedLM
+    reference = kind.from_pretrained(tmp_path / "bert").eval()
+    objective = Masked(MaskedConfig(next_sentence=pairs), 0)
+    objective.tokenizer(tokenizer)
+    loaded = loader_of(texts, tokenizer, tmp_path / "cache", pairs).micro_batches(0, 150)
+    batches = [objective.batch(batch, 4) for batch in loaded]
+    counted = [objective.all_units(batch) for batch in batches]
+    assert len(batches) > 2 and len(counted[0]) == objective.parts == 1 + pairs
+    units = [sum(column) for column in zip(*counted, strict=True)]
+    total = 0.0
+    for batch in batches:
+        loss = objective.loss(model, batch, *(1.0 / part for part in units))
+        loss.backward()
+        total += loss.item()
+    # The public classes get the whole step in one padded batch.
+    whole = objective.batch(loader_of(texts, tokenizer, tmp_path / "cache", pairs).batch(0), 4)
+    given = padded(whole)
+    if pairs:
+        assert 0 < whole.columns[FOLLOWS].sum() < len(whole.documents)
+        given["next_sentence_label"] = 1 - whole.columns[FOLLOWS][:, 0]
+    expected = reference(**given).loss
+    expected.backward()
+    assert total == pytest.approx(expected.item(), rel=1e-5)
+    encoder = reference.bert
+    theirs = {
+        "layers.0.attention.output.weight": encoder.encoder.layer[0].attention.output.dense.weight,
+        "embedding.token.weight": encoder.embeddings.word_embeddings.weight,
+        "embedding.segment.weight": encoder.embeddings.token_type_embeddings.weight,
+        "head.dense.weight": reference.cls.predictions.transform.dense.weight,
+        "head.bias": reference.cls.predictions.bias,
+    }
+    if pairs:
+        theirs |= {
+            "head.pooler.weight": encoder.pooler.dense.weight,
+            "head.pair.bias": reference.cls.seq_relationship.bias,
+        }
+    for name, weight in theirs.items():
+        assert weight.grad is not None
+        torch.testing.assert_close(model.get_parameter(name).grad, weight.grad, rtol=1e-3, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
-@given(documents, st.randoms(use_true_random=False))
-def test_what_is_hidden_does_not_depend_on_the_packing(
-    tokenizer: Tokenizer, rows: list[list[int]], random: Any
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_step_is_one_however_it_is_cut_and_dealt(
+    ready: Callable[..., Any], equal: Callable[..., None], texts: Path, pairs: bool
 ) -> None:
-    vocabulary = _Vocabulary.of(tokenizer, False)
-    order = list(range(len(rows)))
-    together = hide(batch_of(rows, order), MaskedConfig(), vocabulary, (1, 3))
-    random.shuffle(order)
-    shuffled = batch_of([rows[i] for i in order], order)
-    again = hide(shuffled, MaskedConfig(), vocabulary, (1, 3))
-    starts = np.cumsum([0, *map(len, rows)])
-    for place, i in enumerate(order):
-        a, b = shuffled.document_starts[place], shuffled.document_starts[place + 1]
-        for found, expected in zip(again, together, strict=True):
-            assert (found[a:b] == expected[starts[i] : starts[i + 1]]).all()
+    here = ready(texts, 700, kind="masked", next_sentence=pairs, whole_words=True)
+    whole = here.step([here.loader.batch(0)])
+    for size in (1, 100, 333):
+        equal(here.step(here.loader.micro_batches(0, size)), whole)
+    for workers in (2, 3, 40):
+        shares = [here.loader.batch(0, worker, workers) for worker in range(workers)]
+        equal(here.step([share for share in shares if len(share)]), whole)
+    idle = here.objective.batch(here.loader.idle_batch(0), 0).untrained()
+    assert here.objective.all_units(idle) == (0.0,) * here.objective.parts
+    assert here.objective.loss(here.model, idle, 1.0).item() == 0
 
 
-def test_replacements_come_in_their_shares(tokenizer: Tokenizer) -> None:
-    rows = [[CLS, *([5 + i % 13 for i in range(200)]), SEP] for _ in range(300)]
-    batch = batch_of(rows, list(range(300)))
-    hidden, chosen = hide(batch, MaskedConfig(), _Vocabulary.of(tokenizer, False), (0, 1))
-    n = int(chosen.sum())
-    assert n == 300 * 30
-    masked = (hidden[chosen] == MASK).mean()
-    same = (hidden[chosen] == batch.tokens.numpy()[chosen]).mean()
-    # Four standard deviations of a binomial; a random token is the same one in 13 times.
-    assert masked == pytest.approx(0.8, abs=4 * (0.16 / n) ** 0.5)
-    assert same == pytest.approx(0.1 + 0.1 / 13, abs=4 * (0.1 / n) ** 0.5)
-    random = hidden[chosen & (hidden != MASK) & (hidden != batch.tokens.numpy())]
-    counts = np.bincount(random, minlength=len(PIECES))[5:]
-    assert counts.min() > 0.5 * counts.mean()
-    # Every place is as likely as any other.
-    by_place = chosen.reshape(300, 202)[:, 1:-1].sum(0)
-    assert abs(by_place - 45).max() < 5 * (45 * 0.85) ** 0.5
-
-
-def test_dynamic_masks_change_with_the_step_and_static_ones_do_not(tokenizer: Tokenizer) -> None:
-    batch = batch_of([[CLS, *range(5, 18), SEP]] * 20, list(range(20)))
+def test_dynamic_masks_change_with_the_step_and_static_ones_do_not(
+    texts: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    batch = loader_of(texts, tokenizer, tmp_path / "cache", pairs=False).batch(0)
     for dynamic in (True, False):
         objective = Masked(MaskedConfig(dynamic=dynamic), 3)
         objective.tokenizer(tokenizer)
         first, later = (objective.batch(batch, step) for step in (0, 9))
         assert torch.equal(first.weights, later.weights) != dynamic
         held = [objective.batch(batch, None) for _ in range(2)]
-        assert torch.equal(held[0].tokens, held[1].tokens)
-        assert torch.equal(first.targets, batch.tokens) and first.trained_tokens == 20 * 2
+        assert torch.equal(held[0].tokens, held[1].tokens) and not torch.equal(held[0].weights, first.weights)
+        assert torch.equal(first.targets, batch.tokens)
+        wanted = [max(1, round(0.15 * (b - a - 2))) for a, b in itertools.pairwise(batch.document_starts)]
+        assert objective.trained_tokens(first).tolist() == wanted
+        other = Masked(MaskedConfig(dynamic=dynamic), 4)
+        other.tokenizer(tokenizer)
+        assert not torch.equal(other.batch(batch, 0).weights, first.weights)
 
 
-def test_the_loss_and_its_gradient_are_those_of_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    shape = {"family": "bert", "layers": 2, "width": 32, "heads": 4, "vocab_size": len(PIECES), "max_positions": 64}
-    config = config_from_user(shape | {"initializer_range": 0.2})
-    model = random_model(config, 0)
-    save_model_folder(model, tmp_path / "bert")
-    reference = transformers.BertForMaskedLM.from_pretrained(tmp_path / "bert").eval()
-    rows = [[CLS, *([5 + (i * k) % 13 for i in range(length)]), SEP] for k, length in ((3, 7), (5, 30), (7, 18))]
-    objective = Masked(MaskedConfig(mask=0.3), 0)
-    objective.tokenizer(tokenizer)
-    batch = objective.batch(batch_of(rows, [0, 1, 2]), 4)
-    units = objective.units(batch)
-    loss = objective.loss(model, batch, 1.0 / units)
-    loss.backward()
-    longest = max(map(len, rows))
-    inputs, labels, attended = (torch.full((3, longest), fill) for fill in (0, -100, 0))
-    for row, (a, b) in enumerate(zip(batch.document_starts, batch.document_starts[1:], strict=False)):
-        inputs[row, : b - a] = batch.tokens[a:b]
-        attended[row, : b - a] = 1
-        labels[row, : b - a] = torch.where(batch.weights[a:b] != 0, batch.targets[a:b], -100)
-    expected = reference(input_ids=inputs, attention_mask=attended, labels=labels).loss
-    expected.backward()
-    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-    theirs = reference.bert.encoder.layer[0].attention.output.dense.weight.grad
-    torch.testing.assert_close(model.layers[0].attention.output.weight.grad, theirs, rtol=1e-3, atol=1e-6)
-    embedding = reference.bert.embeddings.word_embeddings.weight.grad
-    torch.testing.assert_close(model.embedding.token.weight.grad, embedding, rtol=1e-3, atol=1e-5)
-
-
-@pytest.fixture
-def masked_settings(settings: dict[str, Any], tokenizer: Tokenizer, tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "tokenizer").mkdir()
-    tokenizer.save(tmp_path / "tokenizer")
-    texts = [" ".join(PIECES[10 + (i * k) % 8].removeprefix("##") for i in range(5 + k % 40)) for k in range(1, 80)]
-    for name, chosen in (("train", texts[:60]), ("held", texts[60:])):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in chosen))
-    shape = {"family": "bert", "layers": 2, "width": 32, "heads": 2, "vocab_size": len(PIECES), "max_positions": 32}
-    return settings | {
-        "model": shape,
-        "tokenizer": str(tmp_path / "tokenizer"),
-        "objective": {"kind": "masked"},
-        "data": {"train": str(tmp_path / "train.jsonl"), "validation": str(tmp_path / "held.jsonl"), "length": 16},
-    }
-
-
+@pytest.mark.parametrize("objective", [{}, {"next_sentence": True, "whole_words": True}])
 def test_a_run_learns_counts_every_token_and_loads_in_transformers(
-    masked_settings: dict[str, Any], train: Callable[..., Any]
+    masked_settings: dict[str, Any], train: Callable[..., Any], undrawn: None, objective: dict[str, Any]
 ) -> None:
-    done = train(masked_settings, steps=30)
+    done = train(merge(masked_settings, {f"objective.{key}": value for key, value in objective.items()}), steps=30)
     losses = [loss for _, loss in done.validations]
     assert losses[-1] < losses[0]
-    assert all("val_accuracy" in row for row in done.run.metrics if "val_loss" in row)
+    measured = [row for row in done.run.metrics if "val_loss" in row]
+    assert all(0 <= row["val_accuracy"] <= 1 for row in measured)
+    if objective:
+        for row in measured:
+            assert row["val_loss"] == pytest.approx(row["val_masked_loss"] + row["val_next_sentence_loss"])
+            assert 0 <= row["val_next_sentence_accuracy"] <= 1
     total = done.run.summary["ledger"]["total"]
-    assert total["tokens"] == total["trained"] + total["masked"] + total["unseen"] and total["trained"] > 0
-    model = transformers.AutoModelForMaskedLM.from_pretrained(done.run.model)
-    assert isinstance(model, transformers.BertForMaskedLM)
+    assert total["tokens"] == total["trained"] + total["masked"] + total["unseen"]
+    assert 0 < total["trained"] < 0.25 * (total["trained"] + total["masked"])
+    assert done.run.summary["trained_tokens"] == total["trained"]
+    public = transformers.AutoModelForPreTraining if objective else transformers.AutoModelForMaskedLM
+    _, report = public.from_pretrained(done.run.model, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert read_config(done.run.model).next_sentence == bool(objective)
 
 
-def test_micro_batches_change_nothing_but_rounding(masked_settings: dict[str, Any], train: Callable[..., Any]) -> None:
+def curve(run: Path) -> list[tuple[int, str, str]]:
+    """Every step's loss and gradient norm and every validation, as text so that each bit counts."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().split("\n")[:-1]]
+    return [(r["step"], repr(r.get("loss", r.get("val_loss"))), repr(r.get("grad_norm"))) for r in rows]
+
+
+def test_a_killed_run_ends_as_the_uninterrupted_one(
+    masked_settings: dict[str, Any], train: Callable[..., Any], tmp_path: Path, undrawn: None
+) -> None:
+    config = merge(masked_settings, {"objective.next_sentence": True, "dropout": 0.1})
+    whole, cut = (config | {"out": str(tmp_path / name)} for name in ("whole", "cut"))
+    train(whole)
+    (tmp_path / "config.json").write_text(json.dumps(cut))
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "config.json")]
+    step = str(random.Random(0).randint(5, 11))
+    assert subprocess.run([*command, "step", step], check=False).returncode == -signal.SIGKILL
+    subprocess.run([*command, "never"], check=True)
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_base_without_a_head_gets_one_drawn_from_the_seed(
+    masked_settings: dict[str, Any], encoder: Path, train: Callable[..., Any], undrawn: None
+) -> None:
+    config = {key: value for key, value in masked_settings.items() if key not in ("model", "tokenizer")}
     runs = [
-        train(merge(masked_settings, {"out": f"{masked_settings['out']}-{size}"}), micro_batch_tokens=size)
-        for size in (256, 48)
+        train(config | {"base": str(encoder), "out": f"{config['out']}-{name}"}, steps=3, seed=seed).run
+        for name, seed in (("one", 1), ("two", 1), ("three", 2))
     ]
-    losses = [[row["loss"] for row in done.steps] for done in runs]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    weights = [(run.model / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1] != weights[2]
+    shape = read_config(runs[0].model)
+    assert (shape.head, shape.next_sentence) == ("masked", False)
+    # What a base can tell already it still can, and what is asked for is added.
+    for held, asked in itertools.product((False, True), repeat=2):
+        base = shape.model_copy(update={"next_sentence": held})
+        assert Masked(MaskedConfig(next_sentence=asked), 0).shape(base, []).next_sentence == (held or asked)
+
+
+def test_a_built_data_set_of_texts_is_framed(
+    masked_settings: dict[str, Any], texts: Path, tokenizer: Tokenizer, tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    prepared = tokenize_files([texts], tokenizer, kind="text", length=48, cache_folder=tmp_path / "built")
+    tokenizer.save(tmp_path / "built" / "tokenizer")
+    write_dataset(tmp_path / "built", {"train": [Part("a", prepared.folder)]}, kind="text")
+    runs = [
+        train(merge(masked_settings, {"out": str(tmp_path / str(n)), "data.train": str(source)}), steps=4)
+        for n, source in enumerate([texts, tmp_path / "built"])
+    ]
+    assert [step["loss"] for step in runs[0].steps] == [step["loss"] for step in runs[1].steps]
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"objective__mask": 0}, ConfigError, "greater than 0"),
+        ({"objective__mask": 1}, ConfigError, "less than 1"),
         ({"objective__replace": [0.5, 0.1, 0.1]}, ConfigError, "add up to 1"),
-        ({"data__length": 2}, ConfigError, "leave no room for text"),
-        ({"model__family": "gpt2"}, ConfigError, "cannot fill gaps"),
+        ({"objective__replace": [1.5, -0.5, 0.0]}, ConfigError, "must not be negative"),
+        ({"objective__replace": [0.5, 0.5]}, ConfigError, "replace"),
         ({"objective__maskk": 0.2}, ConfigError, "unknown key 'maskk'"),
+        ({"data__length": 2}, ConfigError, "leave no room for text"),
+        ({"data__length": 4, "objective__next_sentence": True}, ConfigError, "leave no room for text"),
+        ({"model__family": "gpt2"}, ConfigError, "cannot fill gaps"),
+        ({"model__family": "distilbert", "objective__next_sentence": True}, ConfigError, "two halves apart"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_first_step(
@@ -225,6 +269,29 @@ def test_a_tokenizer_without_a_mask_token_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match="no mask token"):
         train(masked_settings, tokenizer=str(corpus / "tokenizer"), model__vocab_size=320)
+
+
+def test_nothing_but_unknown_tokens_is_an_error(
+    masked_settings: dict[str, Any], tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"text": "жжж жж"}\n{"text": "жж"}\n')
+    with pytest.raises(Exception, match="has no token to train on"):
+        train(merge(masked_settings, {"data": {"train": str(tmp_path / "odd.jsonl"), "length": 48}}))
+
+
+def test_datasets_of_other_kinds_and_lengths_are_refused(
+    masked_settings: dict[str, Any], texts: Path, tokenizer: Tokenizer, tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    made = {
+        pairs: tokenize_for_masking(texts, tokenizer, 48, cache_folder=tmp_path / "made", pairs=pairs).folder
+        for pairs in (False, True)
+    }
+    for asked in (False, True):
+        with pytest.raises(DataError, match="this dataset was made for masked"):
+            train(merge(masked_settings, {"data.train": str(made[not asked]), "objective.next_sentence": asked}))
+    with pytest.raises(ConfigError, match="none may be split"):
+        train(merge(masked_settings, {"data.train": str(made[False]), "data.length": 20}))
+    assert train(merge(masked_settings, {"data.train": str(made[False])}), steps=2).run.summary["steps"] == 2
 
 
 def test_an_encoder_is_no_next_token_model(masked_settings: dict[str, Any], train: Callable[..., Any]) -> None:

@@ -39,6 +39,7 @@ _CANDIDATES = (
     "//*[@hidden or contains(@style, 'none') or contains(@style, 'hidden') or contains(@class, 'rollover') "
     "or contains(@class, 'tooltip') or contains(@class, 'popover') or contains(@class, 'more')]"
 )
+_WRAPPERS = ("div", "span", "section")
 _NO_TEXT = ("style", "template", "svg", "noscript", "noframes")
 # Trafilatura drops the joiners that Persian and the scripts of India are spelled with, so they travel as two letters
 # that no page holds: the last of the Anatolian hieroglyphs.
@@ -123,11 +124,23 @@ def _is_shallow(tree: HtmlElement) -> bool:
     """Whether its elements stand in few others, once those that only wrap another one are taken out."""
     if not tree.xpath(f"boolean({'/*' * _DEEP})") or _pairs(tree) <= _MANY_PAIRS:
         return True
-    for element in list(tree.iter("div", "span", "section")):
-        alone = len(element) == 1 and not element.attrib and not _is_text(element.text) and not _is_text(element[0].tail)
-        if alone and element.getparent() is not None:
-            element.drop_tag()
+    gone: set[HtmlElement] = set()
+    for element in list(tree.iter(*_WRAPPERS)):
+        parent, inner = element.getparent(), element
+        # A chain of them goes at once, since whatever is moved is walked through.
+        while parent is not None and inner not in gone and _is_wrapper(inner):
+            gone.add(inner)
+            inner = inner[0]
+        if parent is not None and inner is not element:
+            inner.tail = element.tail
+            parent.replace(element, inner)
     return _pairs(tree) <= _MANY_PAIRS
+
+
+def _is_wrapper(element: HtmlElement) -> bool:
+    """Whether it says nothing of its own about the one element in it."""
+    plain = element.tag in _WRAPPERS and not element.attrib and not _is_text(element.text)
+    return plain and len(element) == 1 and not _is_text(element[0].tail)
 
 
 def _pairs(tree: HtmlElement) -> int:

@@ -17,8 +17,10 @@ _int, _float, _bool = ctypes.c_int64, ctypes.c_float, ctypes.c_bool
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether kernels run on these: bfloat16 on a CPU that has them, with rows that are whole in memory."""
-    if torch.compiler.is_compiling() or any(x.device.type != "cpu" or x.dtype != torch.bfloat16 for x in tensors):
+    """Whether kernels run on these: bfloat16, on a CPU that has them, and not nothing at all."""
+    if torch.compiler.is_compiling():
+        return False
+    if any(x.device.type != "cpu" or x.dtype != torch.bfloat16 or not x.numel() for x in tensors):
         return False
     return compiled.library() is not None
 

@@ -110,12 +110,17 @@ class Distill(Objective[DistillConfig]):
         """See Objective.check."""
         self.inner.check(dataset, where)
 
+    def take(self, dataset: TokenDataset, where: str, reading: Reading) -> PreparedData:
+        """See Objective.take."""
+        return self.inner.take(dataset, where, reading)
+
     def begin(self, model: Transformer, data: TrainingData, run: Path) -> None:
         """Loads the teacher.
 
         Raises:
             ConfigError: it does not read documents as long as these.
         """
+        self.inner.begin(model, data, run)
         limit = self._loaded(model).config.max_positions
         if data.loader.length > limit:
             raise ConfigError(
