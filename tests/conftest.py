@@ -143,7 +143,8 @@ def chat_settings(corpus: Path, settings: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out a run's page of curves, which takes twice as long to draw as these runs take to train."""
-    monkeypatch.setattr("ownlm.train.run.write_training_report", lambda folder: folder / "report.html")
+    for module in ("result", "folder"):
+        monkeypatch.setattr(f"ownlm.train.{module}.write_training_report", lambda folder: folder / "report.html")
 
 
 @pytest.fixture(scope="session")

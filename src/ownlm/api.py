@@ -1,4 +1,4 @@
-"""The library's nouns: load a model, load a tokenizer, train, generate."""
+"""The library's nouns: load a model, load a tokenizer, train, generate, predict."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ from .model.adapters import merge as merge_adapter
 from .model.checkpoint import load_model_folder
 from .model.registry import find_model
 from .model.transformer import Transformer
+from .prediction.answers import Answer, AnswerOptions, answer
+from .prediction.classes import Labels, classify
+from .prediction.gaps import Filled, fill
+from .prediction.heads import check_head
 from .tokens.tokenizer import Tokenizer
 from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.train_bpe import Kind
@@ -97,9 +101,47 @@ def generate(
         UserError: an empty or over-long prompt, a wrong option, or a model that was not loaded from a folder and comes
             without a tokenizer.
     """
-    if tokenizer is None:
-        if model.source is None:
-            raise UserError("this model has no folder to take a tokenizer from", hint="pass tokenizer=")
-        tokenizer = load_tokenizer_folder(model.source)
-    answers = Engine(model, tokenizer).generate(list(prompts), SamplingOptions(**options))
-    return [answer.text for answer in answers]
+    found = Engine(model, tokenizer or _own_tokenizer(model)).generate(list(prompts), SamplingOptions(**options))
+    return [one.text for one in found]
+
+
+def predict(
+    model: Transformer,
+    texts: Sequence[Any],
+    *,
+    tokenizer: Tokenizer | None = None,
+    batch_tokens: int | None = None,
+    **options: Any,
+) -> list[Labels] | list[Answer] | list[Filled]:
+    """What a model with a head of its own says of each text, in their order and whatever else is asked with it.
+
+    Args:
+        model: as ``load_model`` gives it; its head decides what is predicted.
+        texts: to classify, texts or pairs of texts; for answers, a question and its context each; for gaps, texts with
+            a [MASK].
+        tokenizer: None is the model's own.
+        batch_tokens: tokens read at once; None is what suits the device.
+        options: to classify, ``cut``; for answers, those of AnswerOptions; for gaps, ``count``.
+
+    Raises:
+        UserError: an empty or over-long text, or a text without a gap.
+        ModelError: the model has no such head; says which command it is for.
+    """
+    check_head(model, "classify", "span", "masked")
+    tokenizer = tokenizer or _own_tokenizer(model)
+    if model.config.head == "classify":
+        return classify(model, tokenizer, texts, batch_tokens=batch_tokens, **options)
+    if model.config.head == "span":
+        return answer(model, tokenizer, texts, AnswerOptions(**options), batch_tokens=batch_tokens)
+    return fill(model, tokenizer, texts, batch_tokens=batch_tokens, **options)
+
+
+def _own_tokenizer(model: Transformer) -> Tokenizer:
+    """The tokenizer in the folder that a model was loaded from.
+
+    Raises:
+        UserError: it was loaded from none.
+    """
+    if model.source is None:
+        raise UserError("this model has no folder to take a tokenizer from", hint="pass tokenizer=")
+    return load_tokenizer_folder(model.source)

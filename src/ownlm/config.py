@@ -71,7 +71,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def parse_override(text: str) -> tuple[str, Any]:

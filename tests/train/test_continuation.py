@@ -90,7 +90,9 @@ def test_the_result_is_the_average_by_hand(train: Train, settings: dict[str, Any
     # The first step's share is of the initial weights, which the second checkpoint's average tells.
     first = load_file(run.folder / "checkpoints" / "step-1" / "ema.safetensors")
     for name in ("transformer.h.0.attn.c_attn.weight", "transformer.wte.weight"):
-        ours = {"transformer.h.0.attn.c_attn.weight": "layers.0.attention.qkv.weight"}.get(name, "embedding.token.weight")
+        ours = {"transformer.h.0.attn.c_attn.weight": "layers.0.attention.qkv.weight"}.get(
+            name, "embedding.token.weight"
+        )
         average = first[ours]
         average = average.t() if "c_attn" in name else average
         for share, weights in zip(kept[1:], steps[1:], strict=True):
@@ -98,7 +100,9 @@ def test_the_result_is_the_average_by_hand(train: Train, settings: dict[str, Any
         assert torch.allclose(result[name], average, rtol=0, atol=1e-6), name
         assert not torch.equal(result[name], steps[-1][name])
     assert run.summary["val_loss"] != plain.run.summary["val_loss"]
-    assert [r["loss"] for r in run.metrics if "loss" in r] == [r["loss"] for r in plain.steps], "training sees none of it"
+    assert [r["loss"] for r in run.metrics if "loss" in r] == [r["loss"] for r in plain.steps], (
+        "training sees none of it"
+    )
 
 
 def test_muon_with_an_adapter_is_refused_before_the_first_step(train: Train, chat_settings: dict[str, Any]) -> None:

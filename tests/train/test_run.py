@@ -48,7 +48,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def drawn(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page of curves after all."""
-    monkeypatch.setattr("ownlm.train.run.write_training_report", write_training_report)
+    for module in ("result", "folder"):
+        monkeypatch.setattr(f"ownlm.train.{module}.write_training_report", write_training_report)
 
 
 @pytest.mark.usefixtures("drawn")

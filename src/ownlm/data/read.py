@@ -106,8 +106,12 @@ class Row:
         return f"{self.source}:{self.line}"
 
 
-def read_rows(paths: Iterable[str | Path]) -> Iterator[Row]:
+def read_rows(paths: Iterable[str | Path], columns: Sequence[str] = ()) -> Iterator[Row]:
     """The rows of JSON Lines, JSON lists and tables, for data that is more than a text or a conversation.
+
+    Args:
+        paths: files and folders.
+        columns: the names of a table's columns, where its first line is a row and no header.
 
     Raises:
         DataError: names the file, the line and what is wrong: nothing there, empty, of another kind, not UTF-8, a broken
@@ -118,7 +122,7 @@ def read_rows(paths: Iterable[str | Path]) -> Iterator[Row]:
             expected = ", ".join((*RECORD_SUFFIXES, ".json"))
             raise DataError("rows are expected here, not plain text", where=str(path), hint=f"expected {expected}")
         empty = True
-        for value, line in _read_values(path):
+        for value, line in _read_values(path, columns):
             empty = False
             if not isinstance(value, Mapping):
                 raise DataError(f"an object was expected, not {type(value).__name__}", where=f"{path}:{line}")
@@ -178,14 +182,14 @@ def _read_file(path: Path, kind: Kind | None) -> Iterator[Record]:
     return _read_text(path, kind)
 
 
-def _read_values(path: Path) -> Iterator[tuple[Any, int]]:
+def _read_values(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[Any, int]]:
     """What a file of rows holds, and the line where each begins."""
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
         return _read_lines(path)
     if suffix == ".json":
         return _read_list(path)
-    return _read_table(path, "\t" if suffix == ".tsv" else ",")
+    return _read_table(path, "\t" if suffix == ".tsv" else ",", columns)
 
 
 def _read_text(path: Path, kind: Kind | None) -> Iterator[Record]:
@@ -242,14 +246,14 @@ def _read_list(path: Path) -> Iterator[tuple[Any, int]]:
         yield value, number
 
 
-def _read_table(path: Path, delimiter: str) -> Iterator[tuple[Any, int]]:
+def _read_table(path: Path, delimiter: str, columns: Sequence[str]) -> Iterator[tuple[Any, int]]:
     # The csv module refuses fields beyond 128 KiB unless told otherwise; documents are longer.
     csv.field_size_limit(2**31 - 1)
     number = 1
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=delimiter, strict=True)
-            header = next(rows, [])
+            header = list(columns) or next(rows, [])
             while True:
                 number = rows.line_num + 1
                 row = next(rows, None)
@@ -259,7 +263,7 @@ def _read_table(path: Path, delimiter: str) -> Iterator[tuple[Any, int]]:
                     continue
                 if len(row) != len(header):
                     raise DataError(
-                        f"this row has {len(row)} fields, the header {len(header)}",
+                        f"this row has {len(row)} fields, {'the columns are' if columns else 'the header'} {len(header)}",
                         where=f"{path}:{number}",
                         hint="a field that holds a line end or the delimiter must be quoted",
                     )

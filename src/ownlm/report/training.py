@@ -276,7 +276,7 @@ def _add_lineage(report: Report, run_folder: Path, run: Mapping[str, Any]) -> No
     saved = _optional_json(run_folder / "model" / "ownlm.json")
     lineage = saved.get("lineage") or run.get("lineage") or {}
     # The configuration and the metrics have their own sections.
-    rows = as_rows({key: value for key, value in lineage.items() if key not in ("config", "metrics")})
+    rows = as_rows({key: value for key, value in lineage.items() if key not in ("config", "metrics", "held_out")})
     if saved.get("ownlm"):
         rows.append(("ownlm", saved["ownlm"]))
     if rows:

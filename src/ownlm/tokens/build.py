@@ -43,7 +43,7 @@ REPORT, CARD, FAILURES = "report.html", "README.md", "failures.jsonl"
 # The names in a data set's folder, which a build replaces.
 WRITTEN = ("documents", *SPLITS, TOKENIZER, FILE, REPORT, CARD, FAILURES, MANIFEST)
 # Raised when the same texts would give another tokenizer.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 
 
 def build_dataset(

@@ -224,6 +224,9 @@ class Tokenizer:
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         # A missing token is written as such, or a reader would guess one.
         absent = {"bos_token": None, "eos_token": None, "pad_token": None}
+        if "cls_token" in self.names and any(self.backend.encode("a", "a").type_ids):
+            # Otherwise the public library would give the model two texts as one.
+            config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         write_json(folder / "tokenizer_config.json", config | absent | self.names)
         if self.chat_template is not None:
             write_text(folder / "chat_template.jinja", self.chat_template)

@@ -42,8 +42,9 @@ class DataConfig(Config):
     """Weighted sources in place of data.train."""
     length: int | None = None
     """The longest document in tokens; none is what the model and batch_tokens allow."""
-    too_long: Literal["refuse", "drop"] = "refuse"
-    """What to do with a conversation longer than that; a text is always split, with no token lost."""
+    too_long: Literal["refuse", "drop", "cut"] = "refuse"
+    """What to do with a document longer than that: refuse it, drop it, or, where it is to be classified, cut it, which
+    keeps its beginning. A text that is learned from for itself is always split, with no token lost."""
 
     @field_validator("train", "validation", mode="before")
     @classmethod
@@ -266,6 +267,8 @@ class TrainConfig(Config):
             raise ValueError("an adapter needs a base: random weights are trained whole")
         if not self.data.train and not self.data.mix:
             raise ValueError("data.train is missing: name the files or the dataset folder to train on")
+        if self.data.too_long == "cut" and self.objective.kind != "classify":
+            raise ValueError("data.too_long: cut is for classification alone; nothing else can be learned from a part")
         return self
 
 

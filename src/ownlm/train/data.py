@@ -74,8 +74,9 @@ class TrainingData:
         for source, unseen in zip(self.sources, planned, strict=True):
             dropped = {reason: dict(part) for reason, part in source.prepared.dropped.items()}
             documents = source.prepared.documents + sum(part["documents"] for part in dropped.values())
-            tokens = unseen + sum(part["tokens"] for part in dropped.values())
-            counts[source.name] = SourceCount(documents, tokens, dropped=dropped, unseen=unseen)
+            cut = source.dataset.info.get("truncated", {}).get("tokens", 0)
+            tokens = unseen + cut + sum(part["tokens"] for part in dropped.values())
+            counts[source.name] = SourceCount(documents, tokens, truncated=cut, dropped=dropped, unseen=unseen)
         return Ledger(counts)
 
     def replanned(self, saved: dict[str, Any], steps: int) -> Ledger:

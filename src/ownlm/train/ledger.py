@@ -22,10 +22,10 @@ class SourceCount:
 
     Attributes:
         documents: documents the source holds, dropped ones included.
-        tokens: all tokens times the planned passes, and those dropped once.
+        tokens: all tokens times the planned passes, and those dropped or truncated once.
         trained: targets with a share in the loss.
         masked: tokens read as context only.
-        truncated: tokens cut away; ownlm cuts nothing, so this stays 0.
+        truncated: tokens cut away, which happens only where data.too_long says so.
         dropped: reason -> {"documents", "tokens"}.
         unseen: what the run has not come to yet.
     """
@@ -95,6 +95,7 @@ class Ledger:
             parts = [f"{count.unseen:,} to come"] if count.unseen else []
             parts += [f"{count.trained:,} trained"] if count.trained else []
             parts += [f"{count.masked:,} context only"] if count.masked else []
+            parts += [f"{count.truncated:,} cut away"] if count.truncated else []
             parts += [
                 f"{part['tokens']:,} dropped in {part['documents']:,} documents ({reason})"
                 for reason, part in count.dropped.items()

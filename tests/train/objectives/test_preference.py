@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ from torch import Tensor
 
 from ownlm.errors import ConfigError, DataError, UserError
 from ownlm.model.adapters import LoraConfig, attach
-from ownlm.model.checkpoint import load_model_folder
+from ownlm.model.checkpoint import load_model_folder, save_model_folder
 from ownlm.model.log_probs import target_log_probs
 from ownlm.tokens.batch import Batch
 from ownlm.tokens.tokenizer import load_tokenizer
-from ownlm.train.config import read_train_config
+from ownlm.train.config import plain, read_train_config
 from ownlm.train.data import prepare_data
+from ownlm.train.objectives import reference
 from ownlm.train.objectives.preference import Preference
 from ownlm.train.objectives.reference import FOLDER
 from ownlm.train.setup import set_up
@@ -148,10 +151,6 @@ class Public:
 
 def copy_weights(mine: Ready, policy: Any) -> None:
     """The moved weights, by way of a saved folder."""
-    import tempfile
-
-    from ownlm.model.checkpoint import save_model_folder
-
     with tempfile.TemporaryDirectory() as folder:
         save_model_folder(mine.model, Path(folder) / "moved", tokenizer=mine.tokenizer)
         stored = transformers.AutoModelForCausalLM.from_pretrained(Path(folder) / "moved", dtype=torch.float32)
@@ -377,14 +376,12 @@ if sys.argv[2] == "step":
             die()
         return loss
     Loop._step = stepped
-    compute = reference._computed
 run_training(read_train_config(json.loads(Path(sys.argv[1]).read_text())), say=lambda message: None)
 """
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("method", ["dpo", "kto"])
-@pytest.mark.parametrize("moment", ["begin", "step"])
+@pytest.mark.parametrize(("moment", "method"), [("begin", "kto"), ("step", "dpo"), ("step", "kto")])
 def test_a_killed_run_ends_as_one_that_was_not(
     moment: str,
     method: str,
@@ -401,8 +398,6 @@ def test_a_killed_run_ends_as_one_that_was_not(
     command = [sys.executable, "-c", KILLER, str(tmp_path / "config.json"), moment]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     computed: list[str] = []
-    from ownlm.train.objectives import reference
-
     compute = reference._computed
 
     def counted(*arguments: Any) -> Tensor:
@@ -434,16 +429,12 @@ def test_a_damaged_reference_is_computed_again_from_the_base(
 def test_another_base_is_refused_once_trained(
     train: Callable[..., Any], preference_settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    import shutil
-
     base = tmp_path / "base"
     shutil.copytree(preference_settings["base"], base)
     (base / "checksums.json").unlink(missing_ok=True)
     train(preference_settings, base=str(base), steps=3)
     model = load_model_folder(base)
     moved(model)
-    from ownlm.model.checkpoint import save_model_folder
-
     save_model_folder(model, base, tokenizer=load_tokenizer(preference_settings["base"]))
     with pytest.raises(UserError, match="the model that this run began from is not what it was"):
         train(preference_settings, base=str(base), steps=6)
@@ -484,8 +475,6 @@ def test_settings_that_make_no_sense(objective: dict[str, Any], message: str) ->
 
 
 def test_a_written_config_is_read_again(preference_settings: dict[str, Any]) -> None:
-    from ownlm.train.config import plain
-
     for options in OPTIONS.values():
         objective = {"kind": "preference", **options}
         config = read_train_config(preference_settings | {"objective": objective})

@@ -61,6 +61,7 @@ class Objective(Generic[C]):
         data_kind: what a dataset made for it says of itself (TokenDataset.info["kind"]).
         shifted: whether a target is the token after the one that it belongs to, and not that one itself.
         seed: the run's.
+        notes: what the user should know of how the data was understood; said before the first step.
     """
 
     kind: ClassVar[str]
@@ -71,6 +72,7 @@ class Objective(Generic[C]):
 
     def __init__(self, config: C, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.notes: list[str] = []
 
     def tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
         """The tokenizer that the run uses and its result carries."""
@@ -162,11 +164,17 @@ class Objective(Generic[C]):
             total += self.loss(model, batch.to(model.device), 1.0).item()
         return {"loss": total / units} if units else {}
 
+    def assess(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, Any]:
+        """What the result does on the held-out data beyond its loss, kept in held_out.json and with the model."""
+        return {}
+
 
 # What to train a dataset with, by what it says of itself.
 OBJECTIVE_OF = {
     "text": "set objective.kind to causal or masked, or name another dataset",
     "chat": "set objective.kind to chat, or name another dataset",
+    "label": "set objective.kind to classify, or name another dataset",
+    "question": "set objective.kind to span, or name another dataset",
     "masked text": "set objective.kind to masked without next_sentence, or name another dataset",
     "masked pair": "set objective.kind to masked with next_sentence, or name another dataset",
 }
