@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..files import write_json
+from ..tokens.batch import Batch
 from .config import TrainConfig
 from .loop import Loop, validation_batches
 
@@ -17,11 +18,11 @@ HELD_OUT = "held_out.json"
 
 @torch.no_grad()
 def assess_result(config: TrainConfig, loop: Loop) -> dict[str, Any]:
-    """What the objective says of the result; every worker reads all of the held-out data. Nothing where there is none."""
-    if loop.validation is None:
-        return {}
+    """What the objective says of the result; every worker reads all of the held-out data, if there is any."""
+    batches: Iterator[Batch] = iter(())
+    if loop.validation is not None:
+        batches = validation_batches(loop.validation, loop.gradients.micro_batch_tokens, config.validate_.tokens)
     loop.model.eval()
-    batches = validation_batches(loop.validation, loop.gradients.micro_batch_tokens, config.validate_.tokens)
     return loop.objective.assess(loop.model, (loop.objective.batch(batch, None) for batch in batches))
 
 

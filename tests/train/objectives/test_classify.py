@@ -229,7 +229,7 @@ def test_measures_of_each_problem(ready: Callable[..., Any], tmp_path: Path) -> 
         if confusion:
             table = np.array(confusion["table"])
             assert table.sum() == 30 and np.trace(table) / 30 == pytest.approx(measured["accuracy"])
-        assert here.objective.validate(here.model, []) == {}
+        assert here.objective.validate(here.model, []) == here.objective.assess(here.model, []) == {}
 
 
 def settings(encoder: Path, tmp_path: Path, made: list[dict[str, Any]], held: list[dict[str, Any]]) -> dict[str, Any]:

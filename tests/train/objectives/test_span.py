@@ -122,6 +122,9 @@ def test_questions_without_their_files_have_a_loss_alone(
     here.objective._ask(here.loader.datasets[0])
     batches = [here.objective.batch(batch, None) for batch in here.loader.micro_batches(0, 300)]
     assert list(here.objective.validate(here.model, batches)) == ["loss"]
+    # How it is to be asked is known even so.
+    expected = {"max_answer": 6, "stride": 8, "may_be_none": False}
+    assert here.objective.assess(here.model, []) == {"answers": expected}
 
 
 def test_a_run_learns_what_can_be_learned(
@@ -166,6 +169,24 @@ def test_a_run_learns_what_can_be_learned(
     found = answer(loaded, load_tokenizer(done.run.model), asked)
     right = [[row["answers"][0]["text"]] for row in made[250:]]
     assert squad_scores([one.answer or "" for one in found], right)["exact"] == pytest.approx(lineage["exact"])
+
+
+def test_a_run_without_validation_says_how_its_model_answers(
+    encoder: Path, tmp_path: Path, train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWNLM_HOME", str(tmp_path / "home"))
+    config = {
+        "out": str(tmp_path / "run"),
+        "base": str(encoder),
+        "objective": SPAN,
+        "data": {"train": str(write(tmp_path / "train.jsonl", rows(10, 8, none=0.5))), "length": 40},
+        "batch_tokens": 512,
+        "steps": 2,
+    }
+    done = train(config)
+    lineage = json.loads((done.run.model / "ownlm.json").read_text())["lineage"]["held_out"]
+    assert lineage == {"answers": {"max_answer": 6, "stride": 8, "may_be_none": True, "length": 40}}
+    assert "On the held-out data" not in (done.run.folder / "report.html").read_text()
 
 
 def test_what_is_wrong_is_found_before_the_first_step(

@@ -215,6 +215,8 @@ class Classify(Objective[ClassifyConfig]):
     def assess(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, Any]:
         """What is known of the result: of one class a text, how many of each (rows) were taken for each (columns)."""
         loss, logits, labels = self._read_all(model, batches)
+        if not len(logits):
+            return {}
         shape = self._known_shape
         result: dict[str, Any] = {"loss": loss, **measures(logits, labels, shape.problem)}
         if shape.problem == "single":

@@ -150,19 +150,19 @@ class Span(Objective[SpanConfig]):
             total += self._loss_of(logits, moved, 1.0).item()
             units += self.units(batch)
             self._keep(windows, batch, logits)
-        if not units:
-            return {}
-        result: dict[str, Any] = {"loss": total / units}
+        result: dict[str, Any] = {"loss": total / units} if units else {}
         if windows:
             result |= self._judge(windows)
-            assert self._windowing is not None
-            result["answers"] = {
-                "max_answer": self.config.max_answer,
-                "may_be_none": self._unanswerable,
-                "length": self._windowing.length,
-                "stride": self.config.stride,
-            }
-        return result
+        return result | {"answers": self._answers()}
+
+    def _answers(self) -> dict[str, Any]:
+        """How the model is to be asked, as it was trained and judged."""
+        settings = {
+            "max_answer": self.config.max_answer,
+            "stride": self.config.stride,
+            "may_be_none": self._unanswerable,
+        }
+        return settings | ({} if self._windowing is None else {"length": self._windowing.length})
 
     def _keep(self, windows: dict[int, list[ReadWindow]], batch: Batch, logits: Tensor) -> None:
         """Adds what was read of each question that is known."""
