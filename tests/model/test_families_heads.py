@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor
 
 from ownlm.model.checkpoint import load_model_folder, random_model, read_config, save_model_folder, save_tensors
-from ownlm.model.families import FAMILIES, config_from_hf
+from ownlm.model.families import FAMILIES, config_from_hf, config_from_user
 from ownlm.model.head import ClassifyHead, MaskedHead, SpanHead
 from ownlm.model.transformer import Transformer
 
@@ -238,3 +238,15 @@ def test_a_folder_without_the_stacks_prefix_keeps_its_weights_under_a_new_head(t
         with torch.no_grad():
             expected = theirs(torch.tensor([text])).last_hidden_state[0]
         assert float((ours.hidden_states([text])[0] - expected).abs().max()) <= TOLERANCE
+
+
+def test_other_labels_get_a_head_of_their_own(tmp_path: Path) -> None:
+    shape = {"family": "bert", "layers": 1, "width": 16, "heads": 2, "vocab_size": 32, "max_positions": 16}
+    config = config_from_user(shape | {"head": "classify", "labels": ("a", "b"), "head_activation": "tanh"})
+    model = random_model(config, 0)
+    save_model_folder(model, tmp_path / "model")
+    same = load_model_folder(tmp_path / "model", config=config, seed=5)
+    other = load_model_folder(tmp_path / "model", config=config.model_copy(update={"labels": ("x", "y")}), seed=5)
+    assert torch.equal(same.head.out.weight, model.head.out.weight)
+    assert not torch.equal(other.head.out.weight, model.head.out.weight)
+    assert torch.equal(other.head.dense.weight, model.head.dense.weight)

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, GPT2TokenizerFast
 
 from ownlm.errors import ModelError
 from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
+from ownlm.tokens.train_bpe import train_tokenizer
 
 ODD = [
     "",
@@ -172,3 +173,15 @@ def test_a_model_that_is_too_small(bpe: Tokenizer) -> None:
     bpe.check_fits(50_304)
     with pytest.raises(ModelError, match="model's vocabulary only 100"):
         bpe.check_fits(100, where="model")
+
+
+def test_an_encoders_special_tokens_have_their_ids(sample: list[str], tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(sample, 400, "wordpiece")
+    expected = [tokenizer.backend.token_to_id(token) for token in ("[CLS]", "[SEP]", "[MASK]", "[PAD]")]
+    assert expected == [2, 3, 4, 0]
+    tokenizer.save(tmp_path)
+    # A lone tokenizer.json does not say what its tokens are for; their usual names do.
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        again = load_tokenizer(path)
+        assert [again.cls_id, again.sep_id, again.mask_id] == expected[:3]
+    assert train_tokenizer(sample, 400).mask_id is None

@@ -48,17 +48,19 @@ def text_of(values: dict) -> str:
     """The plan in a table, with its advice and its arithmetic."""
     from ..units import format_bytes, format_number, format_seconds
 
-    parts = {"process": "program", "weights": "weights", "optimizer": "optimizer", "step": "step", "slack": "allocator"}
-    by_part = ", ".join(f"{name} {format_bytes(values['memory'][key])}" for key, name in parts.items())
     trained = values["trained_parameters"]
     share = "" if trained == values["parameters"] else f", {trained:,} of an adapter trained"
     verdict = "fits" if values["fits"] else "does not fit"
-    rows = [
-        ["parameters", f"{values['parameters']:,}{share}"],
-        ["memory", f"{format_bytes(values['memory_bytes'])} ({by_part})"],
-        ["", f"{verdict} into the {format_bytes(values['available_bytes'])} here"],
-        ["run", f"{values['steps']:,} steps, {values['tokens']:,} tokens"],
-    ]
+    rows = [["parameters", f"{values['parameters']:,}{share}"]]
+    if "memory" in values:
+        parts = {"process": "program", "step": "step", "weights": "weights", "optimizer": "optimizer"}
+        by_part = ", ".join(f"{name} {format_bytes(values['memory'][key])}" for key, name in parts.items())
+        slack = format_bytes(values["memory"]["slack"])
+        rows.append(["memory", f"{format_bytes(values['memory_bytes'])} ({by_part}, allocator {slack})"])
+        rows.append(["", f"{verdict} into the {format_bytes(values['available_bytes'])} here"])
+    else:
+        rows.append(["memory", f"{format_bytes(values['memory_bytes'])} on each of {values['gpus']:,} GPUs: {verdict}"])
+    rows.append(["run", f"{values['steps']:,} steps, {values['tokens']:,} tokens"])
     if values["tokens_per_second"]:
         seconds = values["hours"] * 3600
         rows.append(["speed", f"{format_number(values['tokens_per_second'])} tokens/s: {format_seconds(seconds)}"])

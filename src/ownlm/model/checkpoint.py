@@ -94,6 +94,9 @@ def load_model_folder(
     model = _unset_model(config, device)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     fresh = set() if config == own else new_weights(config, shapes, stored.shapes)
+    if (config.head, config.labels, config.problem) != (own.head, own.labels, own.problem):
+        # As many classes, but others: what told the old ones apart says nothing of them.
+        fresh |= {name for name in shapes if name.startswith("head.out.")}
     stored.check(config, {name: shape for name, shape in shapes.items() if name not in fresh})
     for name, weight in weight_map(config).items():
         if name in fresh:

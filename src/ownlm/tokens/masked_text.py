@@ -124,7 +124,7 @@ def _pairs(texts: TokenDataset, tokenizer: Tokenizer, frame: Frame, room: int) -
         (_bounds(texts, first, tokenizer) for first in range(0, len(texts), _BLOCK)), vocabulary, max(1, room // 2)
     )
     tokens, _ = texts.rows(0, len(texts))
-    pairs = pair_sentences(sentences, room, str(texts.folder))
+    pairs = pair_sentences(sentences, room, ", ".join(texts.info.get("source", [])) or str(texts.folder))
     for first in range(0, len(pairs), _BLOCK):
         part = slice(first, first + _BLOCK)
         halves = [_ranges(tokens, *(side[part] for side in half)) for half in (pairs.first, pairs.second)]

@@ -180,10 +180,22 @@ def _computed(model: Transformer, documents: Sequence[Document], loader: Loader,
             values.append((group, document_log_probs(model, batch).tolist()))
             progress.update(number + 1)
     model.train(training)
+    _spread_again(model)
     result = torch.zeros(len(documents))
     for group, log_probs in workers.gathered(values):
         result[group] = torch.tensor(log_probs)
     return result
+
+
+def _spread_again(model: Transformer) -> None:
+    """Gives back weights that were gathered to be read, which otherwise a backward pass would do."""
+    if not any(is_spread(parameter) for parameter in model.parameters()):
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _groups(lengths: Sequence[int], most: int) -> Iterator[list[int]]:

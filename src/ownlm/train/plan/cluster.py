@@ -48,11 +48,14 @@ class Cluster:
     Attributes:
         gpus: how many, the fewest that hold it, in whole machines of eight.
         seconds: what the run takes on them.
+        bytes_per_gpu: what each holds; fits is whether it can.
         arithmetic: a line for each step of the sum.
     """
 
     gpus: int
     seconds: float
+    bytes_per_gpu: int
+    fits: bool
     arithmetic: tuple[str, ...]
 
 
@@ -106,7 +109,7 @@ def size_cluster(
     ]
     if room <= 0:
         lines.append("nothing is left for it: smaller micro-batches, or a split of single blocks, would be needed")
-        return Cluster(0, math.inf, tuple(lines))
+        return Cluster(0, math.inf, round(working), False, tuple(lines))
     machines = f" = {whole // PER_MACHINE} machines of {PER_MACHINE}" if whole > PER_MACHINE else ""
     lines += [
         f"{format_bytes(states)} / {format_bytes(round(room))} = {fewest} GPUs at least, {whole}{machines}",
@@ -114,4 +117,5 @@ def size_cluster(
         f"{count} GPUs x {gpu.flops / 1e12:,.0f} TFLOP/s x {UTILISATION:.0%} = {rate / 1e15:,.1f} PFLOP/s: "
         f"{format_seconds(seconds)}",
     ]
-    return Cluster(count, seconds, tuple(lines))
+    held = round(states / count + working)
+    return Cluster(count, seconds, held, held <= usable, tuple(lines))

@@ -41,8 +41,9 @@ class Plan:
         seconds: of the whole run.
         cost: at the given price an hour.
         micro_batch_tokens: tokens in memory at once.
-        advice: what to change where it does not fit, or would be better.
-        cluster: what it would need elsewhere.
+        advice: what to change where it does not fit.
+        cluster: what it would need on other machines.
+        elsewhere: whether it is planned for those, and not for this one.
     """
 
     parameters: int
@@ -57,10 +58,13 @@ class Plan:
     micro_batch_tokens: int
     advice: list[str] = field(default_factory=list)
     cluster: Cluster | None = None
+    elsewhere: bool = False
 
     @property
     def fits(self) -> bool:
-        """Whether it fits into this machine's memory."""
+        """Whether it fits into the memory of the machines that it is planned for."""
+        if self.elsewhere and self.cluster is not None:
+            return self.cluster.fits
         return self.memory.total <= USABLE * self.available
 
     def as_json(self) -> dict[str, Any]:
@@ -81,6 +85,9 @@ class Plan:
             "micro_batch_tokens": self.micro_batch_tokens,
             "advice": self.advice,
         }
+        if self.elsewhere and self.cluster is not None:
+            result["memory_bytes"] = self.cluster.bytes_per_gpu
+            del result["memory"], result["available_bytes"]
         if self.cluster is not None:
             result |= {"gpus": self.cluster.gpus, "arithmetic": list(self.cluster.arithmetic)}
         return result
@@ -148,7 +155,20 @@ def _planned(
     cost = None
     if price is not None and seconds is not None:
         cost = price * seconds / 3600 * (cluster.gpus if gpu is not None and cluster else 1)
-    plan = Plan(parameters, trained, memory, available, steps, tokens, speed, seconds, cost, micro, cluster=cluster)
+    plan = Plan(
+        parameters,
+        trained,
+        memory,
+        available,
+        steps,
+        tokens,
+        speed,
+        seconds,
+        cost,
+        micro,
+        cluster=cluster,
+        elsewhere=gpu is not None,
+    )
     plan.advice.extend(_advice(config, setup, plan, probed, device))
     return plan
 
