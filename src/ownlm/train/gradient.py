@@ -90,6 +90,7 @@ class Gradients:
         if not units[0]:
             what = f"step {step + 1} has no {self.objective.unit} to train on"
             raise OwnlmError(what, hint="check the data with 'ownlm data show'")
+        self.objective.begin_step(self.model, [*batches, *idle], self.workers.total)
         if seed is not None:
             torch.manual_seed(seed)
         self.model.train()

@@ -348,6 +348,24 @@ def test_a_run_comes_to_prefer(
     assert reached.chat_template is not None
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_the_loop_lets_every_step_measure_z(
+    train: Callable[..., Any], preference_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_step, seen = Preference.begin_step, []
+
+    def watched(self: Preference, model: Any, batches: Any, total: Any) -> None:
+        begin_step(self, model, batches, total)
+        seen.append(sum(len(batch.documents) for batch in batches))
+
+    monkeypatch.setattr(Preference, "begin_step", watched)
+    data = {**preference_settings["data"], "validation": []}
+    trained = train(
+        preference_settings, objective__method="kto", data=data, epochs=1, steps=None, micro_batch_tokens=100
+    )
+    assert len(seen) == len(trained.steps) > 1 and sum(seen) == 48, "each step's answers, once"
+
+
 KILLER = """
 import json, os, signal, sys
 from pathlib import Path

@@ -5,7 +5,7 @@ A new objective is one file with a config and a class, and one line in ``OBJECTI
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -124,6 +124,17 @@ class Objective(Generic[C]):
     def begin(self, model: Transformer, data: TrainingData, run: Path) -> None:
         """What must be known before the first step, such as what the base thinks of each answer."""
 
+    def begin_step(
+        self, model: Transformer, batches: Sequence[Batch], total: Callable[[Sequence[float]], list[float]]
+    ) -> None:
+        """What must be known of a whole step before any of its gradients is made.
+
+        Args:
+            model: as it is before the step.
+            batches: this worker's, as ``batch`` gave them; every worker has as many.
+            total: the sums of some numbers over all workers.
+        """
+
     def batch(self, batch: Batch, step: int | None) -> Batch:
         """What the model gets of a loader's batch: the same for the same (seed, step, piece), however it is packed.
 
@@ -173,6 +184,7 @@ class Objective(Generic[C]):
 OBJECTIVE_OF = {
     "text": "set objective.kind to causal or masked, or name another dataset",
     "chat": "set objective.kind to chat, or name another dataset",
+    "preference": "set objective.kind to preference, or name another dataset",
     "label": "set objective.kind to classify, or name another dataset",
     "question": "set objective.kind to span, or name another dataset",
     "masked text": "set objective.kind to masked without next_sentence, or name another dataset",
