@@ -234,8 +234,8 @@ def test_killed_anywhere_the_same_command_ends_with_the_same_bytes(
     while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
         try:
-            # Each life is a little longer than the last, so that death comes in every stage, the last ones included.
-            _, errors = process.communicate(timeout=draw.uniform(0.5, 1.5) + 0.35 * killed)
+            # Each life is longer than the last by a share, so that death comes in every stage on slow and fast machines.
+            _, errors = process.communicate(timeout=0.3 * 1.3**killed * draw.uniform(0.9, 1.1))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
