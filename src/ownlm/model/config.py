@@ -34,7 +34,10 @@ class ModelConfig(Config):
     family: str
     """The architecture's family: it decides the names of weights and keys in the saved folder."""
     layers: int
-    """Number of transformer blocks."""
+    """Number of transformer blocks; of an encoder and a decoder, the decoder's."""
+    encoder_layers: int = 0
+    """Number of an encoder's blocks, whose output each block of the decoder looks at (Vaswani et al. 2017); 0 is no
+    encoder beside it."""
     width: int
     """Size of the residual stream (hidden size)."""
     heads: int
@@ -104,8 +107,11 @@ class ModelConfig(Config):
     """Logits are bent to within this (Gemma 2)."""
     tied_head: bool = True
     """Whether the output head is the token embedding."""
-    head: Literal["lm", "masked", "classify", "span", "none"] = "lm"
-    """What the stream becomes: next tokens, hidden tokens, labels of a document, the ends of an answer, or nothing."""
+    head: Literal["lm", "seq2seq", "masked", "classify", "span", "none"] = "lm"
+    """What the stream becomes: next tokens, those of a text made from another, hidden tokens, labels of a document, the
+    ends of an answer, or nothing."""
+    start_token: int | None = None
+    """The id that a text made from another begins with, and that is no part of it (Marian: padding)."""
     head_activation: Literal["none", "tanh", "relu"] = "none"
     """Of a classification head's own dense layer; none is no such layer."""
     pool: Literal["first", "last"] = "last"
@@ -147,6 +153,10 @@ class ModelConfig(Config):
             raise ValueError("a classification head needs labels")
         if self.head == "lm" and not self.causal:
             raise ValueError("a model that sees what comes next cannot predict it: its head is 'masked'")
+        if (self.head == "seq2seq") != (self.encoder_layers > 0):
+            raise ValueError("the head 'seq2seq' and encoder_layers go together")
+        if self.encoder_layers < 0 or (self.encoder_layers and self.norm_position != "post"):
+            raise ValueError("an encoder and a decoder norm after adding to the stream")
         if self.head == "masked" and self.causal:
             raise ValueError("a model that sees only what stands before has the head 'lm', not 'masked'")
         return self
@@ -181,13 +191,17 @@ class ModelConfig(Config):
         learned = (self.max_positions + self.position_offset) * self.width * (self.position == "learned")
         embedding = self.vocab_size * self.width + learned + self.segments * self.width + norm * self.embedding_norm
         final = norm * (self.norm_position != "post")
-        return embedding + self.layers * (attention + feedforward + norms * norm) + final + self._head_parameters()
+        blocks = (self.layers + self.encoder_layers) * (attention + feedforward + norms * norm)
+        cross = self.layers * (attention + norm) if self.encoder_layers else 0
+        return embedding + blocks + cross + final + self._head_parameters()
 
     def _head_parameters(self) -> int:
         width = self.width
         dense = width * width + width
         if self.head == "lm":
             return 0 if self.tied_head else self.vocab_size * width
+        if self.head == "seq2seq":
+            return self.vocab_size + (0 if self.tied_head else self.vocab_size * width)
         if self.head == "masked":
             pair = dense + 2 * width + 2 if self.next_sentence else 0
             return dense + 2 * width + self.vocab_size + (0 if self.tied_head else self.vocab_size * width) + pair
@@ -200,7 +214,8 @@ class ModelConfig(Config):
         """Forward and backward floating-point operations of one trained token, in documents of ``length`` tokens.
 
         Six per parameter of every matrix product, a vocabulary's head included, and attention's two products, of which
-        a causal model needs half (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B).
+        a causal model needs half (Kaplan et al. 2020; Chowdhery et al. 2022, appendix B). With an encoder, of a pair
+        whose two texts are equally long: each token is one of them.
         """
         queries, keys, values = self.qkv_widths
         per_layer = self.width * (2 * queries + keys + values)
@@ -212,5 +227,10 @@ class ModelConfig(Config):
             # A causal query sees half of a document on average, and all of its window once it is past it.
             mean = seen - seen * seen / (2 * length) if self.causal else seen
             attention += 12 * queries * mean
-        head = self.vocab_size * self.width if self.head in ("lm", "masked") else 0
+        head = self.vocab_size * self.width if self.head in ("lm", "masked", "seq2seq") else 0
+        if self.encoder_layers:
+            cross = self.width * (2 * queries + keys + values)
+            blocks = (self.layers + self.encoder_layers) * per_layer + self.layers * cross
+            seen = 12 * queries * length * (self.encoder_layers + self.layers * 1.5)
+            return (6 * (blocks + head) + seen) / 2
         return 6 * (self.layers * per_layer + head) + attention

@@ -3,6 +3,7 @@
 | head | gives |
 |---|---|
 | lm | logits of the token that follows: the stream times the token embedding (or a matrix of its own) |
+| seq2seq | the same with a bias, of a text made from another |
 | masked | logits of a hidden token: a dense layer, its activation and a norm first, and a bias |
 | classify | one vector of logits (or numbers) a document, from one of its tokens |
 | span | for each token, how well an answer begins there, and ends there |
@@ -50,6 +51,20 @@ class MaskedHead(nn.Module):
         return self.pair(torch.tanh(self.pooler(hidden))).float()
 
 
+class SequenceHead(nn.Module):
+    """The last of a decoder that looks at another text: a bias on the logits (Marian's, which the paper has not).
+
+    Attributes:
+        bias: [vocab].
+        weight: [vocab, width] where the head is not the token embedding, else None.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.empty(config.vocab_size))
+        self.weight = None if config.tied_head else nn.Parameter(torch.empty(config.vocab_size, config.width))
+
+
 class ClassifyHead(nn.Module):
     """Labels of a document from one of its tokens; encoders have a dense layer of their own before."""
 
@@ -92,6 +107,8 @@ def make_head(config: ModelConfig) -> nn.Module | None:
         return None if config.tied_head else Linear(config.width, config.vocab_size, bias=False)
     if config.head == "masked":
         return MaskedHead(config)
+    if config.head == "seq2seq":
+        return SequenceHead(config)
     if config.head == "classify":
         return ClassifyHead(config)
     return SpanHead(config) if config.head == "span" else None

@@ -58,6 +58,8 @@ def part_sizes(name: str, weight: Weight, config: ModelConfig) -> list[int]:
     """How many rows of our joined tensor each of the checkpoint's tensors holds."""
     if ".attention.qkv." in name:
         return list(config.qkv_widths)
+    if ".cross.key_value." in name:
+        return list(config.qkv_widths[1:])
     return [config.feedforward_width] * len(weight.parts)
 
 
@@ -157,7 +159,7 @@ def _expected(
         shape = ours[name]
         sizes = part_sizes(name, weight, config) if len(weight.parts) > 1 else [shape[0]]
         for part, size in zip(weight.parts, sizes, strict=True):
-            layout = (size, *shape[1:])
+            layout = (1, size) if weight.row else (size, *shape[1:])
             expected[spelled(part, stored)] = layout[::-1] if weight.transposed else layout
     return expected
 

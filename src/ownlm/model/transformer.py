@@ -10,6 +10,9 @@
         |  embedding
       tokens, positions [tokens]
 
+With an encoder beside it (``encoder_layers``), each block also looks at what that made of another text, between its
+attention and its feedforward.
+
 Everything is flat: ``tokens`` holds whole documents one after another with no padding, and the attention context says
 where they begin.
 """
@@ -29,22 +32,31 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, AttentionContext
 from .config import ModelConfig
+from .cross import CrossAttention, Source, SourceTokens
 from .cross_entropy import linear_cross_entropy, token_losses
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
-from .head import ClassifyHead, MaskedHead, make_head
+from .head import ClassifyHead, MaskedHead, SequenceHead, make_head
 from .layers import LayerNorm, RMSNorm, make_norm
-from .packed import Packed, rounded_rows
+from .packed import Cross, Packed, rounded_rows
 
 
 class Block(nn.Module):
-    """One layer: attention, then feedforward, each added to the stream, with norms where the family has them."""
+    """One layer: attention, then feedforward, each added to the stream, with norms where the family has them.
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    Args:
+        config: the model's.
+        layer: its number, from 0.
+        looks: whether it looks at an encoder's output in between.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int, looks: bool = False) -> None:
         super().__init__()
         self.norm_position, self.parallel = config.norm_position, config.parallel
         self.attention_norm = norm_of(config)
         self.attention = Attention(config, layer)
+        self.cross = CrossAttention(config, layer) if looks else None
+        self.cross_norm = norm_of(config) if looks else None
         self.feedforward_norm = norm_of(config)
         self.feedforward = FeedForward(config)
         both = config.norm_position == "both"
@@ -52,10 +64,18 @@ class Block(nn.Module):
         self.feedforward_out_norm = norm_of(config) if both else None
         self.dropout = 0.0
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, context: AttentionContext) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        context: AttentionContext,
+        source: Source | None = None,
+    ) -> Tensor:
         """x: [tokens, width] -> [tokens, width]."""
         if self.norm_position == "post":
             x = self.attention_norm(x + self._drop(self.attention(x, rotary, context)))
+            if source is not None and self.cross is not None and self.cross_norm is not None:
+                x = self.cross_norm(x + self._drop(self.cross(x, source)))
             return self.feedforward_norm(x + self._drop(self.feedforward(x)))
         attended = self.attention(self.attention_norm(x), rotary, context)
         if self.parallel:
@@ -85,7 +105,9 @@ class Transformer(nn.Module):
         # Where it was loaded from, so that its tokenizer can be found.
         self.source: Path | None = None
         self.embedding = Embedding(config)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        both = config.encoder_layers > 0
+        self.encoder = nn.ModuleList(Block(config, layer) for layer in range(config.encoder_layers)) if both else None
+        self.layers = nn.ModuleList(Block(config, layer, looks=both) for layer in range(config.layers))
         # The layers that turn otherwise than those that see everything.
         turns = config.local_rope_theta is not None
         self._local = [turns and config.window_of(layer) is not None for layer in range(config.layers)]
@@ -101,6 +123,11 @@ class Transformer(nn.Module):
         return self.embedding.token.weight.device
 
     @property
+    def blocks(self) -> list[nn.Module]:
+        """Every block, an encoder's first."""
+        return [*(self.encoder or ()), *self.layers]
+
+    @property
     def head_weight(self) -> Tensor:
         """What predictions over the vocabulary are multiplied by: [vocab, width]."""
         own = getattr(self.head, "weight", None)
@@ -109,20 +136,45 @@ class Transformer(nn.Module):
     @property
     def head_bias(self) -> Tensor | None:
         """What is added to logits over the vocabulary: [vocab], or None."""
-        return self.head.bias if isinstance(self.head, MaskedHead) else None
+        return self.head.bias if isinstance(self.head, MaskedHead | SequenceHead) else None
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, context: AttentionContext, segments: Tensor | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        context: AttentionContext,
+        segments: Tensor | None = None,
+        source: Source | SourceTokens | None = None,
     ) -> Tensor:
-        """tokens, positions, segments: [tokens] -> the stream after the last block and norm: [tokens, width]."""
+        """tokens, positions, segments: [tokens] -> the stream after the last block and norm: [tokens, width].
+
+        source: what a model with an encoder looks at; tokens are encoded first, and need a ``Packed`` context.
+        """
+        if isinstance(source, SourceTokens):
+            # In here and not apart, so that whoever spreads the weights gathers them for both.
+            assert isinstance(context, Packed)
+            source = Source(self.encode(source), Cross(context.starts, source.starts))
         x = self.embedding(tokens, positions, self.compute_dtype, segments)
         everywhere, windowed = self._rotary(positions)
-        again = self.recomputed if self.training and torch.is_grad_enabled() else 0
         for layer, (block, local) in enumerate(zip(self.layers, self._local, strict=True)):
-            arguments = x, windowed if local else everywhere, context
-            # Only the block's input is kept then, and the block runs once more in the backward pass (Chen et al. 2016).
-            x = checkpoint(block, *arguments, use_reentrant=False) if layer < again else block(*arguments)
+            x = self._run(block, layer, x, windowed if local else everywhere, context, source)
         return x if self.final_norm is None else self.final_norm(x)
+
+    def encode(self, source: SourceTokens) -> Tensor:
+        """The encoder's stream of packed source documents: [at least source tokens, width]."""
+        assert self.encoder is not None, "the model has an encoder"
+        rows = rounded_rows(len(source.tokens), source.tokens.device)
+        context = Packed(source.starts, rows, causal=False)
+        x = self.embedding(_filled(source.tokens, rows), _filled(source.positions, rows), self.compute_dtype)
+        for layer, block in enumerate(self.encoder):
+            x = self._run(block, layer, x, None, context, None)
+        return x
+
+    def _run(self, block: nn.Module, layer: int, *arguments: Any) -> Tensor:
+        again = self.recomputed if self.training and torch.is_grad_enabled() else 0
+        # Only the block's input is kept then, and the block runs once more in the backward pass (Chen et al. 2016).
+        result: Tensor = checkpoint(block, *arguments, use_reentrant=False) if layer < again else block(*arguments)
+        return result
 
     def _rotary(self, positions: Tensor) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor] | None]:
         """The rotary tables of layers that see everything and of windowed ones, which may turn otherwise."""
@@ -132,15 +184,25 @@ class Transformer(nn.Module):
         tables = [rotary_tables(row, positions, self.compute_dtype) for row in rows]
         return tables[0], tables[-1]
 
-    def read(self, tokens: Tensor, positions: Tensor, starts: Sequence[int], segments: Tensor | None = None) -> Tensor:
+    def read(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        starts: Sequence[int],
+        segments: Tensor | None = None,
+        source: SourceTokens | None = None,
+    ) -> Tensor:
         """The stream of packed documents; arguments as in Batch: [at least tokens, width].
+
+        source: of a model with an encoder, each document's source.
 
         On a CPU there are more rows than tokens, whose values mean nothing (see packed.rounded_rows).
         """
         rows = rounded_rows(len(tokens), tokens.device)
         tokens, positions = _filled(tokens, rows), _filled(positions, rows)
         segments = None if segments is None else _filled(segments, rows)
-        return self(tokens, positions, Packed(starts, rows, **self._sight), segments)
+        more: dict[str, Any] = {} if source is None else {"source": source}
+        return self(tokens, positions, Packed(starts, rows, **self._sight), segments, **more)
 
     @property
     def _sight(self) -> dict[str, bool]:
@@ -183,6 +245,8 @@ class Transformer(nn.Module):
             # Few tokens are hidden, so they are chosen before the head's own dense layer.
             hidden, targets, weights = chosen_rows(hidden, targets, weights)
             hidden, options["bias"] = self.head(hidden), self.head_bias
+        elif self.head_bias is not None:
+            options["bias"] = self.head_bias
         if smoothing:
             options["smoothing"] = smoothing
         if self.config.logit_softcap is not None:

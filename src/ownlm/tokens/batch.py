@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,7 @@ class Batch:
         documents: which piece of the loader each is, D numbers, for the ledger and for showing.
         segments: [N] int64, the kind of segment each token is in, where the model tells them apart.
         columns: numbers of each document, such as its label: [D, width] each.
+        source: the D documents that an encoder reads and that these are made from, where the model has one.
     """
 
     tokens: Tensor
@@ -33,9 +35,15 @@ class Batch:
     documents: tuple[int, ...] = ()
     segments: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    source: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def read_tokens(self) -> int:
+        """How many tokens the model reads, those of the sources included."""
+        return len(self) + (0 if self.source is None else len(self.source))
 
     @property
     def trained_tokens(self) -> int:
@@ -59,6 +67,27 @@ class Batch:
             weights=change(self.weights),
             segments=None if self.segments is None else change(self.segments),
             columns={name: change(values) for name, values in self.columns.items()},
+            source=None if self.source is None else self.source._mapped(change),
+        )
+
+    def split_pairs(self) -> Batch:
+        """Of documents that stand in pairs, a source and its target, the targets with their sources beside them."""
+        starts = torch.tensor(self.document_starts)
+        lengths = starts.diff()
+        is_target = torch.arange(len(lengths)) % 2 == 1
+        of_target = is_target.repeat_interleave(lengths)
+        return replace(self._chosen(of_target, lengths[is_target], 1), source=self._chosen(~of_target, lengths[~is_target], 0))
+
+    def _chosen(self, tokens: Tensor, lengths: Tensor, first: int) -> Batch:
+        """Every second document from ``first``; tokens: [N] bool, theirs; lengths: theirs."""
+        starts = tuple(itertools.accumulate(lengths.tolist(), initial=0))
+        return Batch(
+            tokens=self.tokens[tokens],
+            positions=self.positions[tokens],
+            document_starts=starts,
+            targets=self.targets[tokens],
+            weights=self.weights[tokens],
+            documents=self.documents[first::2],
         )
 
     def untrained(self) -> Batch:

@@ -197,8 +197,9 @@ class Loop:
         """What all workers know of a step, in one exchange."""
         pieces = [piece for batch in batches for piece in batch.documents]
         trained = [count for batch in batches for count in self.objective.trained_tokens(batch).tolist()]
-        counts = self.data.counts(pieces, trained)
-        own = [loss, sum(len(batch) for batch in batches)]
+        read = [piece for batch in batches if batch.source is not None for piece in batch.source.documents]
+        counts = self.data.counts([*pieces, *read], [*trained, *[0] * len(read)])
+        own = [loss, sum(batch.read_tokens for batch in batches)]
         received = signals.received if signals is not None else None
         own += [float(received == name) for name in ("SIGTERM", "SIGINT")]
         all_of = self.workers.total(own + [number for pair in counts for number in pair])
@@ -343,7 +344,7 @@ def validation_batches(data: Loader, micro_batch_tokens: int, limit: int | None 
     for step in range(data.steps_in_epoch(0)):
         for batch in data.micro_batches(step, micro_batch_tokens):
             yield batch
-            read += len(batch)
+            read += batch.read_tokens
             if limit is not None and read >= limit:
                 return
 

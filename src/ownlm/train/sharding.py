@@ -38,7 +38,7 @@ def shard_model(model: Transformer, workers: Workers, size: int) -> None:
     mesh = init_device_mesh(model.device.type, shape, mesh_dim_names=names)
     narrow = None if model.compute_dtype == torch.float32 else model.compute_dtype
     policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for module in (*model.layers, model):
+    for module in (*model.blocks, model):
         fully_shard(module, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):

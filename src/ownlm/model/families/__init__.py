@@ -24,6 +24,7 @@ from . import (
     gpt_neo,
     gpt_neox,
     llama,
+    marian,
     mistral,
     qwen2,
     qwen3,
@@ -47,6 +48,7 @@ class Family:
         causal: whether it is a decoder.
         language_class: the class of a decoder with its language head, where it is not ``classes`` and "ForCausalLM".
         next_sentence: whether its masked-language head can also tell if a pair's second half follows its first.
+        heads: the class for each head, where the family has no other.
         unused: tensors that a checkpoint may hold and no head of ours reads.
     """
 
@@ -56,11 +58,14 @@ class Family:
     causal: bool = True
     language_class: str | None = None
     next_sentence: bool = False
+    heads: Mapping[str, str] | None = None
     unused: tuple[str, ...] = ()
 
     @property
     def architectures(self) -> dict[str, str]:
         """The Transformers class for each head that the family can have."""
+        if self.heads is not None:
+            return dict(self.heads)
         lm = self.language_class or f"{self.classes}ForCausalLM"
         first = {"lm": lm} if self.causal else {"masked": f"{self.classes}ForMaskedLM"}
         rest = {
@@ -84,6 +89,7 @@ FAMILIES = {
     "roberta": Family("roberta", "Roberta", roberta, **_ROBERTA),
     "xlm-roberta": Family("xlm-roberta", "XLMRoberta", xlm_roberta, **_ROBERTA),
     "distilbert": Family("distilbert", "DistilBert", distilbert, causal=False),
+    "marian": Family("marian", "Marian", marian, heads={"seq2seq": "MarianMTModel"}, unused=marian.UNUSED),
     "gpt2": Family("gpt2", "GPT2", gpt2, language_class="GPT2LMHeadModel"),
     "gpt3": Family("gpt3", "GPT2", gpt3, language_class="GPT2LMHeadModel"),
     "gpt_neo": Family("gpt_neo", "GPTNeo", gpt_neo),

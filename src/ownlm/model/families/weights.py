@@ -21,22 +21,28 @@ class Weight:
         transposed: the checkpoint holds [inputs, outputs]; we hold [outputs, inputs].
         interleaved: the checkpoint keeps query, key and value of each of so many heads together; we hold all queries,
             then all keys, then all values. 0 is not.
+        row: the checkpoint holds the vector as a matrix of one row.
         also: further names under which the checkpoint repeats the tensor; they are written and never read.
     """
 
     parts: tuple[str, ...]
     transposed: bool = False
     interleaved: int = 0
+    row: bool = False
     also: tuple[str, ...] = ()
 
     def ours(self, stored: Tensor) -> Tensor:
         """A part in our layout; a view where that is possible."""
+        if self.row:
+            return stored.flatten()
         if self.interleaved:
             return stored.unflatten(0, (self.interleaved, 3, -1)).transpose(0, 1).flatten(0, 2)
         return stored.t() if self.transposed else stored
 
     def stored(self, ours: Tensor) -> Tensor:
         """A part in the checkpoint's layout; a view where that is possible."""
+        if self.row:
+            return ours.unsqueeze(0)
         if self.interleaved:
             return ours.unflatten(0, (3, self.interleaved, -1)).transpose(0, 1).flatten(0, 2)
         return ours.t() if self.transposed else ours

@@ -12,12 +12,20 @@ from .distill import Distill, DistillConfig
 from .language import Causal, CausalConfig, Chat, ChatConfig
 from .masked import Masked, MaskedConfig
 from .preference import Preference, PreferenceConfig
+from .seq2seq import Seq2Seq, Seq2SeqConfig
 from .span import Span, SpanConfig
 
 __all__ = ["OBJECTIVES", "Objective", "ObjectiveConfig", "Reading", "make_objective"]
 
 ObjectiveConfig = Annotated[
-    CausalConfig | MaskedConfig | ChatConfig | ClassifyConfig | SpanConfig | PreferenceConfig | DistillConfig,
+    CausalConfig
+    | MaskedConfig
+    | ChatConfig
+    | ClassifyConfig
+    | SpanConfig
+    | PreferenceConfig
+    | DistillConfig
+    | Seq2SeqConfig,
     Field(discriminator="kind"),
 ]
 
@@ -29,6 +37,7 @@ OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "span": Span,
     "preference": Preference,
     "distill": Distill,
+    "seq2seq": Seq2Seq,
 }
 
 

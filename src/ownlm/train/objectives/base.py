@@ -186,6 +186,7 @@ OBJECTIVE_OF = {
     "chat": "set objective.kind to chat, or name another dataset",
     "preference": "set objective.kind to preference, or name another dataset",
     "label": "set objective.kind to classify, or name another dataset",
+    "text pair": "set objective.kind to seq2seq, or name another dataset",
     "question": "set objective.kind to span, or name another dataset",
     "masked text": "set objective.kind to masked without next_sentence, or name another dataset",
     "masked pair": "set objective.kind to masked with next_sentence, or name another dataset",
