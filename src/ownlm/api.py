@@ -24,6 +24,7 @@ from .prediction.answers import Answer, AnswerOptions, answer
 from .prediction.classes import Labels, classify
 from .prediction.gaps import Filled, fill
 from .prediction.heads import check_head
+from .prediction.rewriting import RewriteOptions, Rewritten, rewrite
 from .tokens.tokenizer import Tokenizer
 from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.train_bpe import Kind
@@ -112,25 +113,28 @@ def predict(
     tokenizer: Tokenizer | None = None,
     batch_tokens: int | None = None,
     **options: Any,
-) -> list[Labels] | list[Answer] | list[Filled]:
+) -> list[Labels] | list[Answer] | list[Filled] | list[Rewritten]:
     """What a model with a head of its own says of each text, in their order and whatever else is asked with it.
 
     Args:
         model: as ``load_model`` gives it; its head decides what is predicted.
         texts: to classify, texts or pairs of texts; for answers, a question and its context each; for gaps, texts with
-            a [MASK].
+            a [MASK]; for a model that makes texts from others, texts.
         tokenizer: None is the model's own.
         batch_tokens: tokens read at once; None is what suits the device.
-        options: to classify, ``cut``; for answers, those of AnswerOptions; for gaps, ``count``.
+        options: to classify, ``cut``; for answers, those of AnswerOptions; for gaps, ``count``; for texts made from
+            others, those of RewriteOptions.
 
     Raises:
         UserError: an empty or over-long text, or a text without a gap.
         ModelError: the model has no such head; says which command it is for.
     """
-    check_head(model, "classify", "span", "masked")
+    check_head(model, "classify", "span", "masked", "seq2seq")
     tokenizer = tokenizer or _own_tokenizer(model)
     if model.config.head == "classify":
         return classify(model, tokenizer, texts, batch_tokens=batch_tokens, **options)
+    if model.config.head == "seq2seq":
+        return rewrite(model, tokenizer, texts, RewriteOptions(**options))
     if model.config.head == "span":
         return answer(model, tokenizer, texts, AnswerOptions(**options), batch_tokens=batch_tokens)
     return fill(model, tokenizer, texts, batch_tokens=batch_tokens, **options)

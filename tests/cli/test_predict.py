@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import ownlm as library
-from ownlm.model.checkpoint import load_model_folder, read_config, save_model_folder
+from ownlm.model.checkpoint import load_model_folder, random_model, read_config, save_model_folder
+from ownlm.model.families import config_from_user
 from ownlm.tokens.tokenizer import load_tokenizer
 
 
@@ -160,3 +161,24 @@ def test_a_long_text_is_read_from_its_beginning_where_asked(
     (one,) = done.object["predictions"]
     (other,) = ownlm("predict", folder, "--text", "model " * 62, "--json").object["predictions"]
     assert one["scores"] == other["scores"]
+
+
+def test_texts_made_from_others(ownlm: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(corpus / "tokenizer")
+    shape = {"family": "marian", "layers": 1, "width": 32, "heads": 4, "vocab_size": 320, "max_positions": 64}
+    model = random_model(config_from_user({**shape, "initializer_range": 0.2, "start_token": tokenizer.eos_id}), 3)
+    save_model_folder(model, tmp_path / "model", tokenizer=tokenizer)
+    options = ("--max-tokens", "6", "--dtype", "float32", "--json")
+    texts = ["the model reads", "a token"]
+    given = [part for text in texts for part in ("--text", text)]
+    made = [one["output"] for one in ownlm("predict", tmp_path / "model", *given, *options).object["predictions"]]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps({"de": a, "en": b}) + "\n" for a, b in zip(texts, made, strict=True)))
+    done = ownlm("predict", tmp_path / "model", "--file", file, "--score", *options).object
+    assert [one["output"] for one in done["predictions"]] == made
+    assert done["scores"]["exact"] == 1.0
+    wrong = ownlm("predict", tmp_path / "model", "--file", file, "--score", "--target", "em", *options)
+    assert wrong.code == 2 and json.loads(wrong.out)["error"]["message"] == "there is no column 'em'"
+    for command in (("chat",), ("generate", "--prompt", "a")):
+        refused = ownlm(command[0], tmp_path / "model", *command[1:])
+        assert refused.code == 2 and "use 'ownlm predict'" in refused.err

@@ -63,9 +63,11 @@ def show(
     trained = sum(document.trained_tokens for document in documents)
     colored = sys.stderr.isatty()
     text = as_terminal_text(documents, colored=colored)
-    text += f"\n\n{plural(len(documents), 'document')}, {plural(len(shown), 'token')}, {trained:,} of them trained"
+    text += (
+        f"\n\n{plural(len(documents), 'document')}, {plural(shown.read_tokens, 'token')}, {trained:,} of them trained"
+    )
     text += f"\nPage: {html}" if html else ""
-    data = {"documents": [d.as_json() for d in documents], "tokens": len(shown), "trained_tokens": trained}
+    data = {"documents": [d.as_json() for d in documents], "tokens": shown.read_tokens, "trained_tokens": trained}
     return Answer(data | ({"html": html} if html else {}), text)
 
 

@@ -29,6 +29,12 @@ Cut = Annotated[bool, typer.Option("--cut", help="Read the beginning of a text t
 Score = Annotated[bool, typer.Option("--score", help="Compare with the labels or answers that the file has.")]
 Top = Annotated[int, typer.Option(help="How many words for a gap, or answers to a question.", metavar="N", min=1)]
 MaxAnswer = Annotated[int | None, typer.Option(help="The most tokens of an answer.", metavar="N", min=1)]
+Beams = Annotated[
+    int | None, typer.Option(help="Beginnings of a text that are followed at a time.", metavar="N", min=1)
+]
+MaxTokens = Annotated[int | None, typer.Option(help="The most tokens of a text that is made.", metavar="N", min=1)]
+SourceColumn = Annotated[str | None, typer.Option(help="The column of texts to make others from.", metavar="NAME")]
+TargetColumn = Annotated[str | None, typer.Option(help="The column of the right ones, for --score.", metavar="NAME")]
 NullThreshold = Annotated[
     float | None,
     typer.Option(help="Say that there is no answer where that is likelier by more than this; inf is never."),
@@ -46,11 +52,15 @@ def predict(
     cut: Cut = False,
     max_answer: MaxAnswer = None,
     null_threshold: NullThreshold = None,
+    beams: Beams = None,
+    max_tokens: MaxTokens = None,
+    source: SourceColumn = None,
+    target: TargetColumn = None,
     batch_tokens: BatchTokens = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
-    """The class of a text, the answer to a question about a text, or the word for a [MASK].
+    """The class of a text, the answer to a question about a text, the word for a [MASK], or a text made from another.
 
     What it does is what the model was trained for. Each prediction is a line on stdout.
     """
@@ -69,13 +79,15 @@ def predict(
     if question is not None:
         check_head(loaded, "span")
     elif text is not None:
-        check_head(loaded, "classify", "masked")
+        check_head(loaded, "classify", "masked", "seq2seq")
     else:
-        check_head(loaded, "classify", "masked", "span")
+        check_head(loaded, "classify", "masked", "span", "seq2seq")
     job = _Job(loaded, tokenizer, text, file, score, batch_tokens)
     if loaded.config.head == "span":
         asked = (question, context) if question is not None and context is not None else None
         predictions, lines, scores = job.answers(asked, count=top, max_answer=max_answer, null_threshold=null_threshold)
+    elif loaded.config.head == "seq2seq":
+        predictions, lines, scores = job.rewritings(source, target, beams=beams, max_tokens=max_tokens)
     elif loaded.config.head == "masked":
         predictions, lines, scores = job.gaps(top)
     else:
@@ -140,6 +152,18 @@ class _Job:
             for gap in one.gaps
         ]
         return found, lines, {}
+
+    def rewritings(self, source: str | None, target: str | None, **options: int | None) -> _Found:
+        from ..prediction.rewriting import RewriteOptions, rewrite
+        from ..prediction.scores import score_rewritings
+        from ..tokens.text_pairs import PairFormat, read_sources, read_text_pairs
+
+        read = list(read_text_pairs([self._file()], PairFormat(source, target))) if self.score else []
+        texts = [one.source for one in read] or self.text or list(read_sources(self._file(), source))
+        settings = RewriteOptions(**{name: value for name, value in options.items() if value is not None})
+        found = rewrite(self.model, self.tokenizer, texts, settings)
+        lines = [[" ".join(one.output.split()), _short(one.text)] for one in found]
+        return found, lines, score_rewritings(found, [one.target for one in read]) if self.score else {}
 
     def _file(self) -> Path:
         from ..files import existing_file

@@ -88,6 +88,12 @@ class Engine:
         prefill_tokens: int = 256,
     ) -> None:
         config = model.config
+        if config.head == "seq2seq":
+            raise ModelError(
+                "this model makes a text from another, and goes on from none",
+                where=None if model.source is None else str(model.source),
+                hint="use 'ownlm predict'",
+            )
         if config.head != "lm":
             raise ModelError(
                 f"this model writes no text: it is a {config.family} model with the head '{config.head}'",

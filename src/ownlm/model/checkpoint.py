@@ -192,7 +192,7 @@ def write_model_files(
     stored = dtype or tensors[next(iter(tensors))].dtype
     _write_weights(folder, tensors, dtype, shard_bytes)
     write_json(folder / "config.json", _config_json(config, stored, tokenizer))
-    write_json(folder / "generation_config.json", _generation_json(tokenizer))
+    write_json(folder / "generation_config.json", _generation_json(config, tokenizer))
     if tokenizer is not None:
         tokenizer.save(folder)
     write_json(folder / LINEAGE, {"ownlm": __version__, "model": config.model_dump(), "lineage": dict(lineage or {})})
@@ -401,11 +401,12 @@ def _config_json(config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer |
     return values
 
 
-def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Any]:
+def _generation_json(config: ModelConfig, tokenizer: Tokenizer | None) -> dict[str, Any]:
     if tokenizer is None:
         return {}
     # EOS first: readers that keep only one keep the first.
     stops = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
     stops += sorted(tokenizer.stop_ids.difference(stops))
     ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": stops or None, "pad_token_id": tokenizer.pad_id}
+    ids |= {"decoder_start_token_id": config.start_token}
     return {key: value for key, value in ids.items() if value is not None}

@@ -231,6 +231,7 @@ class ModelConfig(Config):
         if self.encoder_layers:
             cross = self.width * (2 * queries + keys + values)
             blocks = (self.layers + self.encoder_layers) * per_layer + self.layers * cross
-            seen = 12 * queries * length * (self.encoder_layers + self.layers * 1.5)
-            return (6 * (blocks + head) + seen) / 2
+            # An encoder's token sees its whole text, a decoder's half of its own and all of the other.
+            products = 12 * queries * length * (self.encoder_layers + 1.5 * self.layers)
+            return (6 * (blocks + head) + products) / 2
         return 6 * (self.layers * per_layer + head) + attention

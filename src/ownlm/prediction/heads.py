@@ -10,6 +10,7 @@ USE = {
     "span": "this model answers questions about a text",
     "masked": "this model fills gaps in a text",
     "lm": "this model continues texts",
+    "seq2seq": "this model makes a text from another",
     "none": "this model has no head: it turns texts into vectors",
 }
 HINTS = {
@@ -17,6 +18,7 @@ HINTS = {
     "span": "give questions about texts: --question and --context, or --file",
     "masked": "give texts with a [MASK]: --text, or --file",
     "lm": "use 'ownlm generate' or 'ownlm chat', or fine-tune it with objective.kind classify or span",
+    "seq2seq": "give texts to 'ownlm predict': --text, or --file",
     "none": "fine-tune it first, with objective.kind classify or span",
 }
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ..data.read import read_rows
-from ..errors import DataError, nearest
+from ..errors import DataError, MissingExtra, nearest
 from ..model.config import ModelConfig
 from ..tokens.labels import Labelled, LabelledFormat, read_labelled
 from ..tokens.questions import Question, right_answers
 from .answers import Answer
 from .classes import Labels
 from .metrics import class_measures, multi_measures, number_measures
+from .rewriting import Rewritten
 from .squad import squad_scores
 
 
@@ -56,3 +57,20 @@ def score_labels(found: Sequence[Labels], given: Sequence[Labelled], config: Mod
 def score_answers(found: Sequence[Answer], given: Sequence[Question]) -> dict[str, float]:
     """SQuAD's exact match and F1 of what ``answer`` gave."""
     return squad_scores([one.answer or "" for one in found], [right_answers(question) for question in given])
+
+
+def score_rewritings(found: Sequence[Rewritten], given: Sequence[str]) -> dict[str, float]:
+    """How near texts are to the right ones: "exact", the share of equal ones, and BLEU and chrF (Post 2018), 0 to 100.
+
+    Raises:
+        MissingExtra: sacrebleu is not installed.
+    """
+    try:
+        from sacrebleu.metrics import BLEU, CHRF
+    except ImportError:
+        raise MissingExtra("scoring texts", "scores") from None
+    outputs = [one.output for one in found]
+    exact = sum(" ".join(a.split()) == " ".join(b.split()) for a, b in zip(outputs, given, strict=True))
+    measured = {"bleu": BLEU(), "chrf": CHRF()}
+    scores = {name: metric.corpus_score(outputs, [list(given)]).score for name, metric in measured.items()}
+    return {"exact": exact / len(given)} | scores

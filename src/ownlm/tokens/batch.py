@@ -76,7 +76,9 @@ class Batch:
         lengths = starts.diff()
         is_target = torch.arange(len(lengths)) % 2 == 1
         of_target = is_target.repeat_interleave(lengths)
-        return replace(self._chosen(of_target, lengths[is_target], 1), source=self._chosen(~of_target, lengths[~is_target], 0))
+        return replace(
+            self._chosen(of_target, lengths[is_target], 1), source=self._chosen(~of_target, lengths[~is_target], 0)
+        )
 
     def _chosen(self, tokens: Tensor, lengths: Tensor, first: int) -> Batch:
         """Every second document from ``first``; tokens: [N] bool, theirs; lengths: theirs."""

@@ -59,13 +59,21 @@ class ShownDocument:
 
 
 def show_batch(batch: Batch, tokenizer: Tokenizer, shifted: bool = True) -> list[ShownDocument]:
-    """The documents of a batch, read back from the numbers that the model gets.
+    """The documents of a batch, read back from the numbers that the model gets; a source stands before its target.
 
     Args:
         batch: as the model gets it.
         tokenizer: whose tokens.
         shifted: whether a target is the token after the one that it belongs to, and not that one itself.
     """
+    shown = _documents(batch, tokenizer, shifted)
+    if batch.source is None:
+        return shown
+    sources = _documents(batch.source, tokenizer, shifted)
+    return [document for pair in zip(sources, shown, strict=True) for document in pair]
+
+
+def _documents(batch: Batch, tokenizer: Tokenizer, shifted: bool) -> list[ShownDocument]:
     ids, positions, weights = batch.tokens.tolist(), batch.positions.tolist(), batch.weights.tolist()
     targets, starts = batch.targets.tolist(), batch.document_starts
     shown = []

@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..data.read import Row, list_files, read_rows
 from ..errors import DataError, nearest
 from .cached import cache_key, find_cached
-from .labels import text_of
+from .labels import TEXTS, text_of
 from .prepare import PreparedData
 from .shards import ShardWriter
 from .tokenizer import Tokenizer
@@ -111,6 +110,33 @@ def read_text_pairs(paths: Iterable[str | Path], format: PairFormat) -> Iterator
             yield TextPair(text_of(row, names[0]), text_of(row, names[1]), row.where)
 
 
+def read_sources(path: Path, column: str | None = None) -> Iterator[str]:
+    """The texts of a file that something is to be made of.
+
+    Args:
+        path: JSON Lines, a JSON list or a table.
+        column: where they are; None is a usual name, or the first column of at most two.
+
+    Raises:
+        DataError: as ``read_text_pairs``.
+    """
+    name = column
+    for row in read_rows([path]):
+        row = _flat(row)
+        name = name or _source_column(row)
+        yield text_of(row, name)
+
+
+def _source_column(row: Row) -> str:
+    found = [name for name in row.values if name]
+    usual = (*dict.fromkeys(source for source, _ in NAMES), *TEXTS)
+    name = next((name for name in usual if name in found), found[0] if 0 < len(found) <= 2 else None)
+    if name is None:
+        shown = ", ".join(f"'{name}'" for name in found) or "none"
+        raise DataError("it is not clear which column holds the texts", where=row.where, hint=f"there are: {shown}")
+    return name
+
+
 def pair_columns(row: Row, format: PairFormat) -> tuple[str, str]:
     """The columns that hold the source and the target.
 
@@ -163,7 +189,9 @@ def tokenize_text_pairs(
     while True:
         mistrusted = p.tokenizer.mistrusted
         work = _Work(p)
-        with ShardWriter(folder, p.tokenizer.vocab_size, info, group=2) as writer:
+        # The start token may be one that the model has and the tokenizer has not.
+        vocab_size = max(p.tokenizer.vocab_size, p.start + 1)
+        with ShardWriter(folder, vocab_size, info, group=2) as writer:
             read = 0
             for batch in _batches(read_text_pairs([path], p.format)):
                 work.add(writer, batch)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
 from ..model.checkpoint import read_config
 from ..model.config import ModelConfig
-from ..model.families import config_from_user
+from ..model.families import config_from_user, family_of
 from ..model.registry import find_model
 from ..tokens.dataset import is_dataset, read_dataset
 from ..tokens.tokenizer import Tokenizer, load_tokenizer
@@ -44,6 +45,9 @@ def set_up(config: TrainConfig) -> Setup:
     tokenizer = objective.tokenizer(_find_tokenizer(config, base))
     named = read_config(base) if base is not None else config_from_user(config.model or {})
     shape = objective.shape(named, config.data.sources)
+    if shape.head not in family_of(shape.family).architectures:
+        what = f"a {shape.family} model cannot learn this: it has an encoder and a decoder"
+        raise ConfigError(what, where="objective.kind", hint="set objective.kind to seq2seq, or choose another model")
     tokenizer.check_fits(shape.vocab_size, config.tokenizer or config.base)
     return Setup(objective, base, tokenizer, shape)
 

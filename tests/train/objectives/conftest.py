@@ -94,3 +94,10 @@ def read(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 def exact() -> None:
     """Sums in one order, whatever the machine has."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def ready_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ready]:
+    """The same with any model's folder: the folder, the data, ``batch_tokens``, and the objective's keys."""
+    monkeypatch.setenv("OWNLM_HOME", str(tmp_path / "home"))
+    return Ready

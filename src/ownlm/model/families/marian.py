@@ -81,7 +81,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "activation": _ACTIVATIONS.get(activation, activation),
         "embedding_scale": hf.get("scale_embedding", False),
         "initializer_range": hf.get("init_std", 0.02),
-        "start_token": hf.get("decoder_start_token_id"),
+        "start_token": None if hf.get("ownlm_no_start_token") else hf.get("decoder_start_token_id", 58100),
     }
     return defaults(values) | values
 
@@ -106,13 +106,15 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "share_encoder_decoder_embeddings": True,
         "tie_word_embeddings": True,
         "init_std": config.initializer_range,
-        "decoder_start_token_id": config.start_token,
         "forced_eos_token_id": None,
         "dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
     }
-    return hf
+    start = config.start_token
+    # The public class wants a number, within the vocabulary, where none is known yet.
+    hf |= {"decoder_start_token_id": start or 0, "pad_token_id": start or 0}
+    return hf | ({"ownlm_no_start_token": True} if start is None else {})
 
 
 def weights(config: ModelConfig) -> dict[str, Weight]:
