@@ -14,7 +14,7 @@ import yaml
 from peft import PeftModel
 from torch import Tensor
 
-from ownlm.errors import ConfigError, DataError, MissingExtra, ModelError, UserError
+from ownlm.errors import ConfigError, DataError, ModelError, UserError
 from ownlm.files import verify_folder
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.families import config_from_user
@@ -352,18 +352,6 @@ def test_a_base_keeps_the_dtype_it_was_stored_in(
     run = train(chat_settings, steps=2, base=str(tmp_path / "narrow"), **changes).run
     assert {p.dtype for p in load_model_folder(run.model).parameters()} == {torch.bfloat16}
     assert public(run.model).dtype == torch.bfloat16
-
-
-def test_metrics_go_to_tensorboard_too_where_it_is_installed(train: Train, settings: dict[str, Any]) -> None:
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingExtra, match="needs the extra 'track'") as raised:
-            train(settings, track=["tensorboard"])
-        assert raised.value.hint == "pip install 'ownlm[track]'"
-        return
-    run = train(settings, track=["jsonl", "tensorboard"]).run
-    assert list((run.folder / "tensorboard").glob("events.*"))
 
 
 def test_a_lone_tokenizer_file_is_a_tokenizer(train: Train, settings: dict[str, Any], corpus: Path) -> None:

@@ -16,6 +16,7 @@ from .objectives.language import CausalConfig
 
 Paths = list[str]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Tracked = Literal["jsonl", "tensorboard", "mlflow", "wandb"]
 
 
 class MixEntry(Config):
@@ -231,8 +232,9 @@ class TrainConfig(Config):
     """When the run is saved."""
     distributed: DistributedConfig = DistributedConfig()
     """How several workers share the run."""
-    track: list[Literal["jsonl", "tensorboard"]] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
-    """Where metrics go besides metrics.jsonl, which is always written; tensorboard needs the extra 'track'."""
+    track: list[Tracked] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
+    """Where metrics go besides metrics.jsonl, which is always written: tensorboard, mlflow, wandb (the extra 'track'). They stay
+    in the run's folder unless MLFLOW_TRACKING_URI or WANDB_MODE=online says otherwise."""
 
     @field_validator("recompute", mode="before")
     @classmethod

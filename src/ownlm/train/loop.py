@@ -12,7 +12,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from .objectives import Objective
 from .optimizer import clip_gradients, set_rate
 from .schedule import Plan, planned_rate, stable_until
 from .signals import Signals
+from .tracking import finite, make_trackers
 from .workers import ALONE, Workers
 
 # Skipped steps in a row after which a run that skips them stops: it is not a bad batch then.
@@ -94,7 +94,7 @@ class Loop:
         self.validate_every = config.validate_.every or tenth
         self.checkpoint_every = config.checkpoint.every or tenth
         self.metrics = run / "metrics.jsonl"
-        self._tracker = _tensorboard(config, run) if workers.first else None
+        self._trackers = make_trackers(config, run) if workers.first else []
         self._asked_to_stop: str | None = None
         self._writer = BackgroundWriter() if self._writes_in_background() else None
 
@@ -136,9 +136,13 @@ class Loop:
                 if self._asked_to_stop and not last:
                     if self._writer is not None:
                         self._writer.wait()
+                    self._close_trackers(whole=False)
                     raise _stopped_by(self._asked_to_stop, self.state.step, self.steps)
-        if self._tracker is not None:
-            self._tracker.close()
+        self._close_trackers(whole=True)
+
+    def _close_trackers(self, *, whole: bool) -> None:
+        for tracker in self._trackers:
+            tracker.close(whole=whole)
 
     def _writes_in_background(self) -> bool:
         chosen = self.config.checkpoint.background
@@ -301,10 +305,8 @@ class Loop:
             return
         with storage_errors(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
-        if self._tracker is not None:
-            for key, value in values.items():
-                if key != "step":
-                    self._tracker.add_scalar(key, value, values["step"])
+        for tracker in self._trackers:
+            tracker.log(values["step"], finite(values))
 
 
 @dataclass(frozen=True)
@@ -354,15 +356,3 @@ def _stopped_by(signal_name: str, step: int, steps: int) -> BaseException:
     if signal_name == "SIGTERM":
         return SystemExit(0)
     return Interrupted(f"stopped at step {step} of {steps}; all of it is saved", hint="the same command goes on")
-
-
-def _tensorboard(config: TrainConfig, run: Path) -> Any:
-    if "tensorboard" not in config.track:
-        return None
-    with suppress(ImportError):
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(run / "tensorboard"))
-    from ..errors import MissingExtra
-
-    raise MissingExtra("track: [tensorboard]", "track")

@@ -1,0 +1,153 @@
+"""Metrics in the experiment trackers that a team uses already; ``metrics.jsonl`` is always written besides.
+
+Everything stays in the run's folder unless the user has named a server, in the way each tracker's own documents say:
+``MLFLOW_TRACKING_URI`` for MLflow, ``WANDB_MODE=online`` for Weights & Biases. A run that goes on is the same run there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import MissingExtra
+from ..files import read_json, write_json
+from .config import TrainConfig
+
+PROJECT = "ownlm"
+# MLflow takes no longer values of a parameter.
+LONGEST = 500
+
+
+class Tracker(Protocol):
+    """Somewhere that metrics go."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Finite numbers by name, of a step."""
+        ...
+
+    def close(self, *, whole: bool) -> None:
+        """Ends the run there; whole: it has come to its end, and does not go on later."""
+        ...
+
+
+def make_trackers(config: TrainConfig, run: Path) -> list[Tracker]:
+    """The trackers that a config names, beside metrics.jsonl.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    made: dict[str, Callable[[TrainConfig, Path], Tracker]] = {
+        "tensorboard": _Tensorboard,
+        "mlflow": _Mlflow,
+        "wandb": _Wandb,
+    }
+    trackers: list[Tracker] = []
+    for name in dict.fromkeys(config.track):
+        if name != "jsonl":
+            try:
+                trackers.append(made[name](config, run))
+            except ImportError:
+                raise MissingExtra(f"track: [{name}]", "track") from None
+    return trackers
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """What can be drawn: finite numbers, without the step."""
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
+    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
+
+
+class _Tensorboard:
+    def __init__(self, config: TrainConfig, run: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run / "tensorboard"))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._writer.add_scalar(key, value, step)
+
+    def close(self, *, whole: bool) -> None:
+        self._writer.close()
+
+
+class _Mlflow:
+    def __init__(self, config: TrainConfig, run: Path) -> None:
+        # It counts its users otherwise.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow.entities import Metric, Param, RunStatus
+        from mlflow.tracking import MlflowClient
+
+        self._metric, self._status = Metric, RunStatus
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
+        self._client = MlflowClient(tracking_uri=uri)
+        known_run = _known(run, "mlflow")
+        if known_run is None:
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+            known = self._client.get_experiment_by_name(name)
+            experiment = known.experiment_id if known else self._client.create_experiment(name)
+            known_run = self._client.create_run(experiment, run_name=run.name).info.run_id
+            _remember(run, "mlflow", known_run)
+            parameters = [Param(key, str(value)[:LONGEST]) for key, value in _flat(config.model_dump(mode="json"))]
+            self._client.log_batch(known_run, params=parameters[:100])
+        else:
+            self._client.update_run(known_run, status=RunStatus.to_string(RunStatus.RUNNING))
+        self._run = known_run
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        now = int(time.time() * 1000)
+        metrics = [self._metric(key, value, now, step) for key, value in values.items()]
+        self._client.log_batch(self._run, metrics=metrics)
+
+    def close(self, *, whole: bool) -> None:
+        status = self._status.FINISHED if whole else self._status.KILLED
+        self._client.set_terminated(self._run, status=self._status.to_string(status))
+
+
+class _Wandb:
+    def __init__(self, config: TrainConfig, run: Path) -> None:
+        import wandb
+
+        known = _known(run, "wandb")
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=run.name,
+            id=known,
+            resume="allow",
+            dir=str(run),
+            config=config.model_dump(mode="json"),
+            # Nothing leaves the machine unasked.
+            mode=None if os.environ.get("WANDB_MODE") else "offline",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        if known is None:
+            _remember(run, "wandb", self._run.id)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self, *, whole: bool) -> None:
+        self._run.finish(exit_code=0 if whole else 1)
+
+
+def _known(run: Path, tracker: str) -> str | None:
+    """The run's name in a tracker, from when it began."""
+    path = run / "tracking.json"
+    return read_json(path).get(tracker) if path.is_file() else None
+
+
+def _remember(run: Path, tracker: str, name: str) -> None:
+    path = run / "tracking.json"
+    write_json(path, (read_json(path) if path.is_file() else {}) | {tracker: name})
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested keys as dotted ones."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        rows += _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
+    return rows
