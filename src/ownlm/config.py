@@ -260,3 +260,38 @@ def _type_name(annotation: Any) -> str:
     if origin in (list, tuple, dict):
         return f"{origin.__name__} of {', '.join(_type_name(a) for a in typing.get_args(annotation) if a is not ...)}"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def editor_schema(config: type[Config], sections: Mapping[str, type[Config]] | None = None) -> dict[str, Any]:
+    """A JSON Schema (2020-12) of what a file of this config may hold, by which editors complete and check it.
+
+    It is a little wider than the config: a lone value stands for a list of one, and what depends on other keys is not
+    checked.
+
+    Args:
+        config: the config.
+        sections: keys that are free mappings in it, and the config whose keys they have, none of them needed.
+    """
+    schema = config.model_json_schema()
+    for key, section in (sections or {}).items():
+        inner = section.model_json_schema()
+        schema["$defs"] |= inner.pop("$defs", {})
+        schema["$defs"][section.__name__] = inner | {"required": []}
+        own = schema["properties"][key]
+        kept = {name: own[name] for name in ("description", "default", "title") if name in own}
+        schema["properties"][key] = {"anyOf": [{"$ref": f"#/$defs/{section.__name__}"}, {"type": "null"}], **kept}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_widened(schema)}
+
+
+def _widened(schema: Any) -> Any:
+    """Lists of texts may be one of them, and their texts numbers; of several kinds of section one is enough."""
+    if isinstance(schema, list):
+        return [_widened(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {("anyOf" if key == "oneOf" else key): _widened(value) for key, value in schema.items()}
+    if result.get("type") == "array" and result.get("items") == {"type": "string"}:
+        one = {"type": ["string", "number", "boolean"]}
+        kept = {key: value for key, value in result.items() if key not in ("type", "items")}
+        return {"anyOf": [{"type": "array", "items": one}, one], **kept}
+    return result

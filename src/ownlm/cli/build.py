@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import describe, parse_override
+from ..config import describe, editor_schema, parse_override
 from ..errors import UserError
 from ..units import format_count, plural
 from .answer import Answer, columns
@@ -32,6 +33,7 @@ def build(
         bool, typer.Option("--prune", help="Remove kept results of stages that this build does not use.")
     ] = False,
     help_recipe: Annotated[bool, typer.Option("--help-recipe", help="Print every key of a recipe.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print a recipe's JSON Schema, for editors.")] = False,
 ) -> Answer:
     """Prepare a data set: read, clean, deduplicate, split and tokenize what a recipe names.
 
@@ -47,6 +49,9 @@ def build(
         ]
         keys = [dict(zip(("key", "type", "default", "description"), row, strict=True)) for row in rows]
         return Answer({"keys": keys}, output="\n".join(lines))
+    if schema:
+        made = editor_schema(Recipe)
+        return Answer(made, output=json.dumps(made, indent=2))
     if recipe is None:
         raise UserError("there is no recipe", where="ownlm data build", hint="name a YAML file; see --help-recipe")
     if out is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ def train(
         typer.Option("--sweep", help="Try many settings and find the best; goes on likewise.", metavar="SWEEP.yaml"),
     ] = None,
     help_config: Annotated[bool, typer.Option("--help-config", help="Show every setting, and leave.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the config's JSON Schema, for editors.")] = False,
 ) -> Answer:
     """Train or fine-tune by a config file; the same command again resumes where it stopped.
 
@@ -38,6 +40,10 @@ def train(
     """
     if help_config:
         return describe_config()
+    if schema:
+        from ..train.config import training_schema
+
+        return Answer(training_schema(), output=json.dumps(training_schema(), indent=2))
     if config is None:
         raise UserError("a config file is missing", where="ownlm train", hint="write: ownlm train CONFIG.yaml")
     if "=" in str(config) and not config.exists():

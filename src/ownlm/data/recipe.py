@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..config import Config, merge, read_yaml, validate
 from ..errors import ConfigError
-from .contamination.options import DecontaminationOptions
+from .contamination.options import DecontaminationOptions, EvaluationSet
 from .duplicates.options import DuplicateOptions
 from .extract.options import ExtractOptions
 from .filters import FilterOptions, columns_of, rules_of
@@ -71,7 +71,9 @@ class Recipe(Config):
     tokens: TokenOptions = TokenOptions()
     """How the documents become tokens."""
 
-    @field_validator("decontaminate", mode="before")
+    @field_validator(
+        "decontaminate", mode="before", json_schema_input_type=DecontaminationOptions | list[EvaluationSet]
+    )
     @classmethod
     def _sets_alone_are_a_list(cls, value: Any) -> Any:
         return {"sets": value} if isinstance(value, list) else value

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..config import Config, merge, read_yaml, validate
+from ..config import Config, editor_schema, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
+from ..model.config import ModelConfig
 from ..tokens.dataset import is_dataset
 from .canaries import CanaryConfig
 from .objectives import ObjectiveConfig
@@ -308,3 +309,15 @@ def read_train_config(source: str | Path | dict[str, Any], overrides: dict[str, 
 def plain(config: TrainConfig) -> dict[str, Any]:
     """Every value of a config, as YAML takes it."""
     return config.model_dump(mode="json", by_alias=True)
+
+
+def training_schema() -> dict[str, Any]:
+    """The JSON Schema of a training config, the keys of a model's shape included."""
+    return editor_schema(TrainConfig, {"model": ShapeConfig})
+
+
+class ShapeConfig(ModelConfig):
+    """A new model's shape; the family and the size fill what is not given."""
+
+    size: str
+    """A published size of the family, such as small of gpt2."""
