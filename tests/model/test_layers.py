@@ -9,7 +9,7 @@ import transformers
 from torch import Tensor, nn
 
 from ownlm.model.kernels import library
-from ownlm.model.layers import LayerNorm, Linear, RMSNorm, make_norm
+from ownlm.model.layers import LayerNorm, Linear, RMSNorm, make_norm, norm_beside, split_columns
 
 TOKENS, INPUTS = 11, 24
 
@@ -150,3 +150,41 @@ def test_a_norms_gradients_are_summed_over_many_tokens_in_float32(kind: type[RMS
         assert (found.grad - expected.grad).norm() < 0.01 * expected.grad.norm(), name
     assert wide.grad is not None
     assert (x.grad.float() - wide.grad).norm() < 0.01 * wide.grad.norm()
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("kind", ["layernorm", "rmsnorm"])
+def test_what_is_made_of_a_norm_and_added_to_its_input_has_the_same_gradients(kind: str) -> None:
+    norm, x, above = filled(make_norm(kind, INPUTS, 1e-5)), stream(torch.bfloat16), stream(torch.bfloat16).detach()
+    normed, kept = norm_beside(norm, x)
+    assert torch.equal(normed, norm(x)) and torch.equal(kept, x)
+    (kept + normed * 2).backward(above)
+    again = x.detach().clone().requires_grad_()
+    weights = [parameter.grad for parameter in norm.parameters()]
+    norm.zero_grad()
+    (again + norm(again) * 2).backward(above)
+    torch.testing.assert_close(x.grad, again.grad, rtol=2**-6, atol=2**-6)
+    for parameter, grad in zip(norm.parameters(), weights, strict=True):
+        assert torch.equal(parameter.grad, grad)
+
+
+@pytest.mark.usefixtures("route")
+def test_one_of_a_norms_two_results_may_go_unused() -> None:
+    norm, above = filled(make_norm("layernorm", INPUTS, 1e-5)), stream(torch.bfloat16).detach()
+    for used in (0, 1):
+        x, alone = stream(torch.bfloat16), stream(torch.bfloat16)
+        norm_beside(norm, x)[used].backward(above)
+        (norm(alone), alone * 1)[used].backward(above)
+        assert torch.equal(x.grad, alone.grad)
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("joined", [True, False])
+def test_split_columns_gives_the_parts_and_their_gradients(joined: bool) -> None:
+    x, sizes = stream(torch.bfloat16), (8, 4, 12)
+    parts = split_columns(x, sizes)
+    assert all(torch.equal(a, b) for a, b in zip(parts, x.split(sizes, 1), strict=True))
+    above = torch.randn(TOKENS, INPUTS, generator=torch.Generator().manual_seed(6)).bfloat16()
+    grads = above.split(sizes, 1) if joined else [part.contiguous() for part in above.split(sizes, 1)]
+    torch.autograd.backward(parts, grads)
+    assert x.grad is not None and torch.equal(x.grad, above)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,24 @@ def test_the_training_loss_and_its_gradients_are_the_references(
     embedding = model.embedding.token.weight.grad
     assert embedding is not None
     assert torch.allclose(embedding, reference.get_input_embeddings().weight.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_tied_heads_gradient_holds_what_was_looked_up(times: int) -> None:
+    """However often tokens were read before, and whether the head is used at all."""
+    model = random_model(config_from_user(SHAPE | MODELS["gpt2"]), seed=2)
+    tokens = torch.tensor([3, 3, 7, 50])
+    weight, positions, starts = model.embedding.token.weight, torch.arange(4), [0, 4]
+    hidden = torch.stack([model.read(tokens, positions, starts)[:4] for _ in range(times)]).sum(0)
+    assert torch.equal(copy.deepcopy(model).head_weight, weight)
+    head = model.head_weight
+    assert head.data_ptr() == weight.data_ptr() and model.head_weight is weight
+    ((hidden @ head.t()).square().sum()).backward()
+    found, weight.grad = weight.grad, None
+    hidden = torch.stack([model.read(tokens, positions, starts)[:4] for _ in range(times)]).sum(0)
+    ((hidden @ weight.t()).square().sum()).backward()
+    torch.testing.assert_close(found, weight.grad)
+    weight.grad = None
+    model.read(tokens, positions, starts)[:4, :9].sum().backward()
+    assert weight.grad is not None and weight.grad[[3, 7, 50]].any(1).all()
+    assert not weight.grad.any(1)[[0, 4, 52]].any()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from ownlm.config import validate
 from ownlm.errors import ConfigError, DamagedError
@@ -334,3 +335,22 @@ def test_a_state_of_another_shape_is_named() -> None:
     tensors["final_norm.bias:exp_avg"] = torch.zeros(3)
     with pytest.raises(DamagedError, match=r"of 'final_norm\.bias' does not fit it"):
         load_optimizer_state(optimizer, named, tensors, "runs/x/checkpoints/step-3")
+
+
+def test_the_norm_of_a_spread_gradient_is_the_plain_one() -> None:
+    """A gradient that is spread over workers is an object without memory of its own, which no kernel may read."""
+    if torch.distributed.is_initialized():
+        pytest.skip("another test's process group is there")
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.init_device_mesh("cpu", (1,))
+        plain = [nn.Parameter(torch.zeros(8, 4)), nn.Parameter(torch.zeros(6))]
+        spread = [nn.Parameter(distribute_tensor(p.detach(), mesh, [Shard(0)])) for p in plain]
+        for number, (whole, part) in enumerate(zip(plain, spread, strict=True)):
+            whole.grad = torch.randn(whole.shape, generator=torch.Generator().manual_seed(number))
+            part.grad = distribute_tensor(whole.grad.clone(), mesh, [Shard(0)])
+        expected = torch.nn.utils.get_total_norm([p.grad for p in plain if p.grad is not None])
+        for parameters in (plain, spread):
+            assert clip_gradients(parameters, None).item() == pytest.approx(expected.item(), rel=1e-6)
+    finally:
+        torch.distributed.destroy_process_group()

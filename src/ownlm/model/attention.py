@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .embedding import rotate
-from .layers import Linear, RMSNorm, make_norm
+from .layers import Linear, RMSNorm, make_norm, split_columns
 
 
 class AttentionContext(Protocol):
@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, context: AttentionContext) -> Tensor:
         """x: [tokens, width] -> [tokens, width]."""
-        q, k, v = self.qkv(x).split(self.qkv.segments, dim=-1)
+        q, k, v = split_columns(self.qkv(x), self.qkv.segments)
         q = q.unflatten(-1, (self.heads, self.head_width))
         k = k.unflatten(-1, (self.kv_heads, self.head_width))
         v = v.unflatten(-1, (self.kv_heads, self.head_width))

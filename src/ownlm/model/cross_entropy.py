@@ -74,23 +74,32 @@ class _LinearCrossEntropy(torch.autograd.Function):
         smoothing: float,
         softcap: float | None,
     ) -> Tensor:
-        narrow, vocab = _narrowed(weight, hidden.dtype), len(weight)
+        kernels = calls.usable(hidden) and weight.dtype in (torch.float32, torch.bfloat16)
+        # Kernels narrow the weight a little at a time; a copy would be as large as a chunk of logits.
+        narrow, vocab = weight if kernels else _narrowed(weight, hidden.dtype), len(weight)
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight: Tensor | None = None
         grad_bias = torch.zeros(len(weight), device=hidden.device) if wants_bias else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        most = max(1, CHUNK_BYTES // (narrow.element_size() * len(narrow)))
+        columns = -(-vocab // VOCAB_STEP) * VOCAB_STEP if kernels else len(narrow)
+        most = max(1, CHUNK_BYTES // (hidden.element_size() * columns))
         # Chunks of one size, so that the last is not a sliver.
         rows = max(1, -(-len(hidden) // max(1, -(-len(hidden) // most))))
         # One buffer for every chunk: fresh pages for each would cost more than the softmax.
-        buffer = hidden.new_empty(min(rows, len(hidden)), len(narrow))
+        buffer = hidden.new_empty(min(rows, len(hidden)), columns)
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            filled = _logits(hidden[part], narrow, bias, buffer[: len(hidden[part])])
+            filled = buffer[: len(hidden[part])]
             logits = filled[:, :vocab]
+            if kernels:
+                calls.linear(hidden[part], narrow, bias, logits)
+            else:
+                _logits(hidden[part], narrow, bias, filled)
             total += _softmax_gradient(logits, targets[part], weights[part], smoothing, softcap, grad_bias)
-            if grad_hidden is not None:
+            if grad_hidden is not None and kernels:
+                calls.input_gradient(logits, narrow, grad_hidden[part])
+            elif grad_hidden is not None:
                 torch.mm(filled, narrow, out=grad_hidden[part])
             if wants_weight:
                 grad_weight = _weight_gradient(logits, hidden[part], grad_weight)
@@ -104,14 +113,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias = ctx.grads
         ctx.grads = (None, None, None)
-        # In place: these are ours alone, and the head's is the model's largest gradient.
+        # To look at it on a CPU saves a pass over the model's largest gradient: a loss that nothing is added to has 1.
+        if grad.device.type == "cpu" and grad.item() == 1.0:
+            return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 4
+        # In place: these are ours alone.
         if grad_hidden is not None:
             grad_hidden = grad_hidden.mul_(grad.to(grad_hidden.dtype))
         if grad_weight is not None:
-            grad_weight = grad_weight.mul_(grad).to(ctx.dtypes[0])
+            grad_weight = grad_weight.mul_(grad)
         if grad_bias is not None:
-            grad_bias = grad_bias.mul_(grad).to(ctx.dtypes[1])
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+            grad_bias = grad_bias.mul_(grad)
+        return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 4
+
+
+def _cast(grad: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
+    return None if grad is None or dtype is None else grad.to(dtype)
 
 
 def _narrowed(weight: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ class Embedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.width = config.width
+        self.tied = config.tied_head and config.head in ("lm", "masked", "seq2seq")
+        # The token vectors once more, for the head that is tied to them; see _Tied.
+        self._for_head: Tensor | None = None
         self.scale = math.sqrt(config.width) if config.embedding_scale else 1.0
         self.token = nn.Embedding(config.vocab_size, config.width)
         self.offset = config.position_offset
@@ -29,7 +33,7 @@ class Embedding(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, dtype: torch.dtype, segments: Tensor | None = None) -> Tensor:
         """tokens, positions: [tokens] -> [tokens, width] in ``dtype``; segments: [tokens], none is all 0."""
-        x = F.embedding(tokens, self.token.weight)
+        x = self._looked_up(tokens)
         if self.scale != 1.0:
             # Rounded to the stream's dtype first, as the references do.
             x = x.to(dtype) * torch.tensor(self.scale, dtype=dtype, device=x.device)
@@ -42,6 +46,50 @@ class Embedding(nn.Module):
             x = x + (weight[0] if segments is None else F.embedding(segments, weight))
         x = x.to(dtype)
         return x if self.norm is None else self.norm(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What belongs to a graph cannot be copied.
+        return self.__dict__ | {"_for_head": None}
+
+    def take_head_weight(self) -> Tensor:
+        """What a tied head multiplies by, once for each time tokens were read: [vocab, width]."""
+        weight, self._for_head = self._for_head, None
+        return self.token.weight if weight is None else weight
+
+    def _looked_up(self, tokens: Tensor) -> Tensor:
+        weight = self.token.weight
+        self._for_head = None
+        if self.tied and weight.device.type == "cpu" and torch.is_grad_enabled() and weight.requires_grad:
+            x, self._for_head = _Tied.apply(weight, tokens)
+            return x
+        return F.embedding(tokens, weight)
+
+
+class _Tied(torch.autograd.Function):
+    """Token vectors, and all of them again for the head.
+
+    In the backward pass the gradients of both are there together, so the few rows that were looked up are added to the
+    head's. Autograd would make a second matrix of the vocabulary's size, of zeros but for these rows, and add it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(tokens)
+        ctx.set_materialize_grads(False)
+        ctx.shape = weight.shape
+        return F.embedding(tokens, weight), weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, whole: Tensor | None) -> tuple[Tensor | None, None]:
+        (tokens,) = ctx.saved_tensors
+        if grad is None:
+            return whole, None
+        if whole is None:
+            whole = grad.new_zeros(ctx.shape)
+        elif not whole.is_contiguous():
+            whole = whole.contiguous()
+        # In place: whoever makes a head's gradient makes it for this alone.
+        return whole.index_add_(0, tokens, grad.to(whole.dtype)), None
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:

@@ -85,6 +85,30 @@ class _NarrowedLinear(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
+def split_columns(x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """x.split(sizes, -1); gradients that lie side by side already are not copied to do so. x: [tokens, sum of sizes]."""
+    if torch.is_grad_enabled() and calls.usable(x):
+        parts: tuple[Tensor, ...] = _SplitColumns.apply(x, tuple(sizes))
+        return parts
+    return x.split(tuple(sizes), dim=-1)
+
+
+class _SplitColumns(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return tuple(x.split(sizes, dim=-1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        whole, columns = grads[0], sum(grad.shape[1] for grad in grads)
+        place = whole.data_ptr()
+        for grad in grads:
+            if grad.data_ptr() != place or grad.stride() != (columns, 1):
+                return torch.cat(grads, dim=1), None
+            place += grad.shape[1] * grad.element_size()
+        return whole.as_strided((len(whole), columns), (columns, 1)), None
+
+
 class RMSNorm(nn.Module):
     """Root mean square norm (Zhang and Sennrich 2019): the statistics in float32, as the references do.
 
@@ -102,13 +126,16 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., width], same shape out."""
         if calls.usable(x):
-            weight = self.weight.float() + 1.0 if self.unit_offset else self.weight.float()
-            return _KernelNorm.apply(x, weight, None, self.eps, False, not self.unit_offset)
+            return self._kernel_norm(x)[0]
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         if self.unit_offset:
             return (normed * (1.0 + self.weight.float())).to(x.dtype)
         return normed.to(x.dtype) * self.weight.to(x.dtype)
+
+    def _kernel_norm(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.weight.float() + 1.0 if self.unit_offset else self.weight.float()
+        return _KernelNorm.apply(x, weight, None, self.eps, False, not self.unit_offset)
 
 
 class LayerNorm(nn.Module):
@@ -123,30 +150,50 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., width], same shape out."""
         if calls.usable(x):
-            return _KernelNorm.apply(x, self.weight.float(), self.bias.float(), self.eps, True, False)
+            return self._kernel_norm(x)[0]
         narrowed = self.weight.dtype == torch.float32 and x.dtype in (torch.bfloat16, torch.float16)
         if narrowed and x.device.type == "cpu" and torch.is_grad_enabled():
             return _NarrowedLayerNorm.apply(x, self.weight, self.bias, self.eps)
         return F.layer_norm(x, x.shape[-1:], self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
+    def _kernel_norm(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return _KernelNorm.apply(x, self.weight.float(), self.bias.float(), self.eps, True, False)
+
+
+def norm_beside(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The normed x, and x itself to be added to what is made of it.
+
+    The same two tensors as without this; but what flows back through both is added where the norm's gradient is made, not
+    in a pass of its own over all of the stream.
+    """
+    if isinstance(norm, LayerNorm | RMSNorm) and calls.usable(x):
+        return norm._kernel_norm(x)
+    return norm(x), x
+
 
 class _KernelNorm(torch.autograd.Function):
-    """Both norms where kernels run (see kernels/): statistics and sums over the tokens in float32."""
+    """Both norms where kernels run (see kernels/): statistics and sums over the tokens in float32.
+
+    It gives x once more, so that the gradient of who uses that is added in the same pass.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float, centred: bool, double_rounding: bool
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         out, statistics = calls.norm(x, weight, bias, eps, centred, double_rounding)
         ctx.save_for_backward(x, weight, statistics)
+        ctx.set_materialize_grads(False)
         ctx.centred = centred
-        return out
+        return out, x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, beside: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return beside, None, None, None, None, None
         x, weight, statistics = ctx.saved_tensors
         wanted = any(ctx.needs_input_grad[1:3])
-        grads = calls.norm_gradient(x, grad, weight, statistics, ctx.centred, wanted)
+        grads = calls.norm_gradient(x, grad, weight, statistics, ctx.centred, wanted, beside)
         return *grads, None, None, None
 
 

@@ -37,7 +37,7 @@ from .cross_entropy import linear_cross_entropy, token_losses
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
 from .head import ClassifyHead, MaskedHead, SequenceHead, make_head
-from .layers import LayerNorm, RMSNorm, make_norm
+from .layers import LayerNorm, RMSNorm, make_norm, norm_beside
 from .packed import Cross, Packed, rounded_rows
 
 
@@ -77,14 +77,16 @@ class Block(nn.Module):
             if source is not None and self.cross is not None and self.cross_norm is not None:
                 x = self.cross_norm(x + self._drop(self.cross(x, source)))
             return self.feedforward_norm(x + self._drop(self.feedforward(x)))
-        attended = self.attention(self.attention_norm(x), rotary, context)
+        normed, x = norm_beside(self.attention_norm, x)
+        attended = self.attention(normed, rotary, context)
         if self.parallel:
-            return x + self._drop(attended) + self._drop(self.feedforward(self.feedforward_norm(x)))
+            normed, x = norm_beside(self.feedforward_norm, x)
+            return x + self._drop(attended) + self._drop(self.feedforward(normed))
         if self.attention_out_norm is None or self.feedforward_out_norm is None:
-            x = x + self._drop(attended)
-            return x + self._drop(self.feedforward(self.feedforward_norm(x)))
-        x = x + self._drop(self.attention_out_norm(attended))
-        return x + self._drop(self.feedforward_out_norm(self.feedforward(self.feedforward_norm(x))))
+            normed, x = norm_beside(self.feedforward_norm, x + self._drop(attended))
+            return x + self._drop(self.feedforward(normed))
+        normed, x = norm_beside(self.feedforward_norm, x + self._drop(self.attention_out_norm(attended)))
+        return x + self._drop(self.feedforward_out_norm(self.feedforward(normed)))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -131,7 +133,7 @@ class Transformer(nn.Module):
     def head_weight(self) -> Tensor:
         """What predictions over the vocabulary are multiplied by: [vocab, width]."""
         own = getattr(self.head, "weight", None)
-        return self.embedding.token.weight if own is None else own
+        return self.embedding.take_head_weight() if own is None else own
 
     @property
     def head_bias(self) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from ..errors import ConfigError, DamagedError
 from ..model.adapters import LoraLinear
+from ..model.kernels import calls
 from ..model.layers import Linear
 from .config import OptimizerConfig
 from .optimizers.adamw import AdamW, EightBitAdamW
@@ -87,7 +89,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
     """The norm of the whole gradient before clipping it to ``limit``; the CPU does not wait for it."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    norm = _total_norm(gradients)
     if isinstance(norm, DTensor):
         norm, gradients = norm.full_tensor(), [own_part(gradient) for gradient in gradients]
     # On a CPU the norm is there already, and to look at it saves a pass over the gradient.
@@ -96,6 +98,15 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> T
     # A norm that is no number stays one in the gradient, and the run stops.
     torch._foreach_mul_(gradients, torch.where(norm > limit, limit / (norm + 1e-6), 1.0))
     return norm
+
+
+def _total_norm(gradients: list[Tensor]) -> Tensor:
+    # A kernel reads memory, of which a spread gradient's own object has none.
+    own = [gradient for gradient in gradients if not isinstance(gradient, DTensor)]
+    squares = [calls.sum_of_squares(g) for g in own] if len(own) == len(gradients) else [None]
+    if any(square is None for square in squares):
+        return torch.nn.utils.get_total_norm(gradients, foreach=True)
+    return torch.tensor(math.sqrt(math.fsum(square for square in squares if square is not None)), dtype=torch.float32)
 
 
 def named_states(optimizer: torch.optim.Optimizer, named: Named) -> dict[str, Tensor]:

@@ -57,6 +57,17 @@ def test_weight_gradients_and_column_sums_are_float32_throughout(tokens: int, in
     assert off_by(found, 2 * product) <= 1e-5 and (found_sums - 2 * sums).abs().max() <= 1e-3
 
 
+def test_a_vocabulary_is_taken_some_outputs_at_a_time() -> None:
+    """And into what there is already, whose rows may be longer."""
+    x, weight, bias = drawn(70, 40), drawn(8300, 40, seed=1), drawn(8300, seed=2, dtype=torch.float32)
+    filled, grad_x = torch.zeros(70, 8320, dtype=torch.bfloat16), torch.empty(70, 40, dtype=torch.bfloat16)
+    logits = calls.linear(x, weight, bias, filled[:, :8300])
+    assert logits.data_ptr() == filled.data_ptr() and not filled[:, 8300:].any()
+    assert off_by(logits, F.linear(x.double(), weight.double(), bias.double())) <= ROUNDED
+    calls.input_gradient(logits, weight.float(), grad_x)
+    assert off_by(grad_x, logits.double() @ weight.double()) <= ROUNDED
+
+
 def test_rows_may_lie_apart() -> None:
     """As the parts of a joined projection do, and logits beside what fills their vocabulary up."""
     wide, weight = drawn(70, 200), drawn(48, 64, seed=1)
@@ -107,6 +118,23 @@ def test_norms(rows: int, width: int, centred: bool) -> None:
             assert off_by(found, leaf.grad) <= (ROUNDED if found.dtype == torch.bfloat16 else 1e-5)
 
 
+def test_what_flows_back_beside_a_norm_is_added() -> None:
+    x, grad, beside, weight = drawn(130, 48), drawn(130, 48, seed=1), drawn(130, 48, seed=2), torch.ones(48)
+    _, statistics = calls.norm(x, weight, None, 1e-5, False, False)
+    alone, *_ = calls.norm_gradient(x, grad, weight, statistics, False, False)
+    both, *_ = calls.norm_gradient(x, grad, weight, statistics, False, False, beside)
+    assert off_by(both, alone.double() + beside.double()) <= 2 * ROUNDED
+
+
+@pytest.mark.parametrize("count", [1, 15, 70, 1 << 16, 200_001])
+def test_sum_of_squares(count: int) -> None:
+    x = drawn(count, dtype=torch.float32)
+    found = calls.sum_of_squares(x)
+    assert found is not None and found == pytest.approx(float(x.double().square().sum()), rel=1e-6)
+    assert calls.sum_of_squares(x.bfloat16()) is None
+    assert calls.sum_of_squares(torch.zeros(4, 4).t()[:2]) is None
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("vocab", [7, 100, 1001])
 def test_softmax_gradient(vocab: int, smoothing: float) -> None:
@@ -150,6 +178,9 @@ def test_the_number_of_threads_changes_no_bit(threads: Callable[[int], None]) ->
             calls.column_sums(grad),
             out,
             *calls.norm_gradient(x, out, ones, statistics, True, True),
+            calls.linear(x, drawn(5000, 96), None),
+            calls.input_gradient(drawn(600, 5000), drawn(5000, 96)),
+            torch.tensor(calls.sum_of_squares(torch.linspace(-3, 7, 300_000))),
             attended,
             *attention.backward(heads, heads, heads, attended, log_sums, heads),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +26,10 @@ def usable(*tensors: Tensor) -> bool:
     return compiled.library() is not None
 
 
-def _call(name: str, *arguments: object) -> None:
+def _call(name: str, *arguments: object) -> Any:
     library = compiled.library()
     assert library is not None
-    getattr(library, name)(*arguments, ctypes.c_int(torch.get_num_threads()))
+    return getattr(library, name)(*arguments, ctypes.c_int(torch.get_num_threads()))
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:
@@ -40,24 +41,28 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: [tokens, inputs], [outputs, inputs] float32 or bfloat16, [outputs] -> [tokens, outputs]."""
     x, weight = _rows(x), weight.contiguous()
     bias = None if bias is None else bias.float().contiguous()
     (tokens, inputs), outputs = x.shape, len(weight)
-    out = x.new_empty(tokens, outputs)
+    if out is None:
+        out = x.new_empty(tokens, outputs)
+    assert out.stride(1) == 1
     operands = (_at(x), _int(x.stride(0)), _at(weight), _bool(weight.dtype == torch.float32), _at(bias))
-    _call("linear_forward", *operands, _at(out), _int(outputs), _int(tokens), _int(inputs), _int(outputs))
+    _call("linear_forward", *operands, _at(out), _int(out.stride(0)), _int(tokens), _int(inputs), _int(outputs))
     return out
 
 
-def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
+def input_gradient(grad: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     """grad @ weight: [tokens, outputs], [outputs, inputs] float32 or bfloat16 -> [tokens, inputs]."""
     grad, weight = _rows(grad), weight.contiguous()
     (tokens, outputs), inputs = grad.shape, weight.shape[1]
-    out = grad.new_empty(tokens, inputs)
+    if out is None:
+        out = grad.new_empty(tokens, inputs)
+    assert out.stride(1) == 1
     operands = (_at(grad), _int(grad.stride(0)), _at(weight), _bool(weight.dtype == torch.float32))
-    _call("linear_input_gradient", *operands, _at(out), _int(inputs), _int(tokens), _int(inputs), _int(outputs))
+    _call("linear_input_gradient", *operands, _at(out), _int(out.stride(0)), _int(tokens), _int(inputs), _int(outputs))
     return out
 
 
@@ -121,14 +126,24 @@ def norm(
 
 
 def norm_gradient(
-    x: Tensor, grad: Tensor, weight: Tensor, statistics: Tensor, centred: bool, wanted: bool
+    x: Tensor,
+    grad: Tensor,
+    weight: Tensor,
+    statistics: Tensor,
+    centred: bool,
+    wanted: bool,
+    beside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of x, and where ``wanted`` of weight and bias (float32)."""
+    """Gradients of x, and where ``wanted`` of weight and bias (float32).
+
+    beside: what else flows back into x, which is added to its gradient.
+    """
     x, grad, weight = x.contiguous(), grad.contiguous(), weight.contiguous()
+    beside = None if beside is None else beside.contiguous()
     width, grad_x = x.shape[-1], torch.empty_like(x)
     grad_weight = torch.empty(width) if wanted else None
     grad_bias = torch.empty(width) if wanted and centred else None
-    head = (_bool(centred), _at(x), _at(grad), _at(weight), _at(statistics), _at(grad_x))
+    head = (_bool(centred), _at(x), _at(grad), _at(weight), _at(statistics), _at(beside), _at(grad_x))
     _call("norm_backward", *head, _at(grad_weight), _at(grad_bias), _int(x.numel() // width), _int(width))
     return grad_x, grad_weight, grad_bias
 
@@ -142,6 +157,13 @@ def softmax_gradient(logits: Tensor, targets: Tensor, weights: Tensor, smoothing
     tensors = (_at(targets), _at(weights), _at(losses))
     _call("softmax_gradient", _at(logits), _int(logits.stride(0)), *tensors, _int(rows), _int(vocab), _float(smoothing))
     return losses
+
+
+def sum_of_squares(x: Tensor) -> float | None:
+    """The sum of x's squares; None where no kernel makes it: x is float32 on a CPU, its values one after another."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not x.is_contiguous() or compiled.library() is None:
+        return None
+    return _call("sum_of_squares", _at(x), _int(x.numel()))
 
 
 class _Shape(ctypes.Structure):
@@ -203,9 +225,15 @@ class Attention:
     def backward(
         self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_sums: Tensor, grad: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q, k and v."""
+        """Gradients of q, k and v, side by side in memory where all have as many rows, as one product made them."""
         q, k, v, grad = _heads(q), _heads(k), _heads(v), _heads(grad)
-        grads = tuple((x.new_zeros if self.skips else x.new_empty)(x.shape) for x in (q, k, v))
+        if len(q) == len(k):
+            widths = [x.shape[1] * x.shape[2] for x in (q, k, v)]
+            joined = (q.new_zeros if self.skips else q.new_empty)(len(q), sum(widths))
+            parts = zip(joined.split(widths, dim=1), (q, k, v), strict=True)
+            grads = tuple(part.unflatten(1, x.shape[1:]) for part, x in parts)
+        else:
+            grads = tuple((x.new_zeros if self.skips else x.new_empty)(x.shape) for x in (q, k, v))
         for x, last in zip(grads, (self.last_query, self.last_key, self.last_key), strict=True):
             x[last:] = 0
         tensors = (*map(_place, (q, k, v, out, grad)), _at(log_sums), _int(len(q)))

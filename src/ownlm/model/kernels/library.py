@@ -37,7 +37,7 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         loaded = ctypes.CDLL(str(_compiled()))
-        loaded.prepare.restype = ctypes.c_bool
+        loaded.prepare.restype, loaded.sum_of_squares.restype = ctypes.c_bool, ctypes.c_double
         if not loaded.prepare():
             raise OSError("the system does not grant the matrix unit")
     except (OSError, subprocess.SubprocessError) as error:

@@ -134,9 +134,9 @@ extern "C" void norm_forward(bool centred, bool double_rounding, const bf16* x, 
   }
 }
 
-// grad_weight, grad_bias: [width] float32, or null.
+// grad_weight, grad_bias: [width] float32, or null. `beside`: null, or what else flows back into x, added to its gradient.
 extern "C" void norm_backward(bool centred, const bf16* x, const bf16* grad, const float* weight,
-                              const float* statistics, bf16* grad_x, float* grad_weight, float* grad_bias, int64_t rows,
+                              const float* statistics, const bf16* beside, bf16* grad_x, float* grad_weight, float* grad_bias, int64_t rows,
                               int64_t width, int threads) {
   const int64_t chunks = (rows + CHUNK - 1) / CHUNK;
   std::vector<float> partial(grad_weight ? chunks * 2 * width : 0);
@@ -161,7 +161,9 @@ extern "C" void norm_backward(bool centred, const bf16* x, const bf16* grad, con
       in_vectors(width, [&](int64_t i, auto count) {
         const vec normed = (load(from + i, count) - mean) * inverse;
         const vec inner = load(above + i, count) * load(weight + i, count);
-        store(grad_x + row * width + i, (inner - about - normed * along) * inverse, count);
+        vec result = (inner - about - normed * along) * inverse;
+        if (beside) result = result + load(beside + row * width + i, count);
+        store(grad_x + row * width + i, result, count);
       });
     }
   }
@@ -207,4 +209,24 @@ extern "C" void softmax_gradient(bf16* logits, int64_t ld, const int64_t* target
       place[targets[row]] = narrow(weight * (wide[targets[row]] / whole - even - (1 - smoothing)));
     }
   }
+}
+
+// The sum of the squares of `count` values, in one order whatever the number of threads.
+extern "C" double sum_of_squares(const float* x, int64_t count, int threads) {
+  constexpr int64_t MOST = 1 << 16;  // values whose squares are summed in float32, sixteen sums side by side
+  const int64_t chunks = (count + MOST - 1) / MOST;
+  std::vector<double> partial(chunks);
+#pragma omp parallel for num_threads(threads)
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    const float* from = x + chunk * MOST;
+    vec sums[4] = {all(0), all(0), all(0), all(0)};
+    in_vectors(std::min(MOST, count - chunk * MOST), [&](int64_t i, auto many) {
+      const vec value = load(from + i, many);
+      sums[i / 16 % 4] = sums[i / 16 % 4] + value * value;
+    });
+    partial[chunk] = _mm512_reduce_add_ps((sums[0] + sums[1]) + (sums[2] + sums[3]));
+  }
+  double total = 0;
+  for (double part : partial) total += part;
+  return total;
 }

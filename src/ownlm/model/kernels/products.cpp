@@ -8,7 +8,7 @@ namespace {
 
 // Tiles of depth summed over between two visits to the sums: a strip of A so deep stays in the first-level cache. In the
 // second-level one stay a group of A's strips, and a block of so many strips of B, each so deep.
-constexpr int64_t DEEP = 8, GROUP = 12, WIDTH = 16;
+constexpr int64_t DEEP = 8, GROUP = 12, WIDTH = 12;
 
 // An operand's strips packed, in blocks of depth: [blocks][strips][tiles of the block][2][TILE].
 struct Packed {
@@ -29,6 +29,23 @@ struct Packed {
   }
 };
 
+// Packed tiles that the next block of products will need, fetched a few lines at a time into the second-level cache while
+// this one goes on. More at once would take the slots through which this block's own tiles come.
+struct Ahead {
+  const char *at = nullptr, *end = nullptr;
+  int64_t lines = 0;  // a time
+
+  Ahead() = default;
+  Ahead(const bf16* from, int64_t values, int64_t times)
+      : at(reinterpret_cast<const char*>(from)),
+        end(reinterpret_cast<const char*>(from + values)),
+        lines(values / 32 / times + 1) {}
+
+  void some() {
+    for (int64_t i = 0; i < lines && at < end; ++i, at += 64) _mm_prefetch(at, _MM_HINT_T1);
+  }
+};
+
 // C = A B; epilogue.store(i, rows, j, columns, sums) takes finished blocks, sums: [columns / 32][32][32] float32, and
 // epilogue.expect(i, j) is told of 32 rows and 32 columns some time before. Each sum is made in one order, whatever the
 // number of threads.
@@ -36,8 +53,8 @@ template <typename A, typename B, typename Epilogue>
 void multiply(const A& a, const B& b, int threads, const Epilogue& epilogue) {
   const int64_t depth = a.tiles(), columns = b.strips(), rows = a.strips();
   const int64_t deep = Packed::block_depth(depth);
-  const int64_t width = std::min(WIDTH, columns);
-  // Groups of about one size, and enough of them for every thread.
+  const int64_t blocks = (columns + WIDTH - 1) / WIDTH, width = (columns + blocks - 1) / blocks;
+  // Groups of about one size too, and enough of them for every thread.
   const int64_t least = std::max((rows + GROUP - 1) / GROUP, std::min<int64_t>(2 * threads, rows));
   const int64_t height = (rows + least - 1) / least, block = STRIP * STRIP;
   Packed packed_b(columns, depth);
@@ -56,9 +73,16 @@ void multiply(const A& a, const B& b, int threads, const Epilogue& epilogue) {
         const int64_t right = std::min(left + width, columns);
         for (int64_t start = 0; start < depth; start += deep) {
           const int64_t end = std::min(start + deep, depth);
+          const int64_t next = end < depth ? left : right, next_start = end < depth ? end : 0;
+          Ahead ahead;
+          if (next < columns)
+            ahead = Ahead(packed_b.at(next, next_start),
+                          (std::min(next + width, columns) - next) * std::min(deep, depth - next_start) * 2 * TILE,
+                          (to - from) * (right - left));
           for (int64_t i = 0; i < to - from; ++i) {
             for (int64_t j = left; j < right; ++j) {
               if (end == depth) epilogue.expect((from + i) * STRIP, j * STRIP);
+              ahead.some();
               multiply_strips(packed_a.at(i, start), packed_b.at(j, start), end - start,
                               sums.get() + (i * width + j - left) * block, STRIP, start > 0);
             }
@@ -128,20 +152,39 @@ struct Accumulate {
   }
 };
 
+// Outputs, or tokens, at a time: what is packed of a vocabulary's weights, or summed over, stays in the last-level cache.
+constexpr int64_t MOST_OUTPUTS = 4096, MOST_TOKENS = 2048;
+
 template <typename W>
 void forward(const bf16* x, int64_t ld_x, const W* weight, const float* bias, bf16* out, int64_t ld_out, int64_t tokens,
              int64_t inputs, int64_t outputs, int threads) {
-  multiply(Operand<Layout::rows, bf16>{x, ld_x, tokens, inputs},
-           Operand<Layout::transposed_pairs, W>{weight, inputs, outputs, inputs}, threads,
-           Store{out, ld_out, bias, tokens, outputs});
+  for (int64_t start = 0; start < outputs; start += MOST_OUTPUTS) {
+    const int64_t count = std::min(MOST_OUTPUTS, outputs - start);
+    multiply(Operand<Layout::rows, bf16>{x, ld_x, tokens, inputs},
+             Operand<Layout::transposed_pairs, W>{weight + start * inputs, inputs, count, inputs}, threads,
+             Store{out + start, ld_out, bias ? bias + start : nullptr, tokens, count});
+  }
 }
 
 template <typename W>
 void input_gradient(const bf16* grad, int64_t ld_grad, const W* weight, bf16* out, int64_t ld_out, int64_t tokens,
                     int64_t inputs, int64_t outputs, int threads) {
-  multiply(Operand<Layout::rows, bf16>{grad, ld_grad, tokens, outputs},
-           Operand<Layout::pairs, W>{weight, inputs, inputs, outputs}, threads,
-           Store{out, ld_out, nullptr, tokens, inputs});
+  if (outputs <= MOST_OUTPUTS) {
+    multiply(Operand<Layout::rows, bf16>{grad, ld_grad, tokens, outputs},
+             Operand<Layout::pairs, W>{weight, inputs, inputs, outputs}, threads,
+             Store{out, ld_out, nullptr, tokens, inputs});
+    return;
+  }
+  auto sums = scratch<float>(tokens * inputs);
+  for (int64_t start = 0; start < outputs; start += MOST_OUTPUTS) {
+    const int64_t count = std::min(MOST_OUTPUTS, outputs - start);
+    multiply(Operand<Layout::rows, bf16>{grad + start, ld_grad, tokens, count},
+             Operand<Layout::pairs, W>{weight + start * inputs, inputs, inputs, count}, threads,
+             Accumulate{sums.get(), inputs, start > 0, tokens, inputs});
+  }
+#pragma omp parallel for num_threads(threads)
+  for (int64_t row = 0; row < tokens; ++row)
+    for (int64_t i = 0; i < inputs; ++i) out[row * ld_out + i] = narrow(sums[row * inputs + i]);
 }
 
 }  // namespace
@@ -167,10 +210,8 @@ extern "C" void linear_input_gradient(const bf16* grad, int64_t ld_grad, const v
 // out[outputs, inputs] (+)= grad[tokens, outputs]^T x[tokens, inputs], in float32 throughout.
 extern "C" void linear_weight_gradient(const bf16* grad, int64_t ld_grad, const bf16* x, int64_t ld_x, float* out,
                                        int64_t tokens, int64_t inputs, int64_t outputs, bool add, int threads) {
-  // Some tokens at a time, so that what is packed stays small.
-  constexpr int64_t MOST = 2048;
-  for (int64_t start = 0; start < tokens; start += MOST) {
-    const int64_t count = std::min(MOST, tokens - start);
+  for (int64_t start = 0; start < tokens; start += MOST_TOKENS) {
+    const int64_t count = std::min(MOST_TOKENS, tokens - start);
     multiply(Operand<Layout::transposed, bf16>{grad + start * ld_grad, ld_grad, outputs, count},
              Operand<Layout::pairs, bf16>{x + start * ld_x, ld_x, inputs, count}, threads,
              Accumulate{out, inputs, add || start > 0, outputs, inputs});
