@@ -81,6 +81,11 @@ def test_a_wrong_name_is_an_error_that_names_the_nearest(values: dict[str, Any],
         ({}, "name", "field required"),
         ({"name": "a", "check": 0}, "check", "should be greater than or equal to 1 (got 0)"),
         ({"name": "a", "inner": {"rate": "fast"}}, "inner.rate", "should be a valid number"),
+        ({"name": "a", "inner": {"rate": True}}, "inner.rate", "should be a valid number"),
+        ({"name": "a", "count": True}, "count", "should be a whole number"),
+        ({"name": "a", "check": False}, "check", "should be a whole number"),
+        ({"name": "a", "count": "8,192"}, "count", "should be a whole number"),
+        ({"name": "a", "inner": "adamw"}, "inner", "should be a mapping of keys to values"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, Any], where: str, message: str):
@@ -182,3 +187,18 @@ def test_keys_of_other_mappings_and_merged_ones_may_be_the_same(tmp_path: Path):
         1: "a",
         "1": "b",
     }
+
+
+class Choosing(Config):
+    fast: bool | Literal["auto"] = "auto"
+    """A truth value or a word."""
+    spaces: dict[str, Inner | list[float]] = Field(default_factory=dict)
+    """Two kinds of value under names of the user's."""
+
+
+def test_a_wrong_value_of_several_kinds_has_the_users_key_alone():
+    assert validate(Choosing, {"fast": True}).fast is True
+    for values, where in (({"fast": "maybe"}, "fast"), ({"spaces": {"a.b": 3}}, "spaces.a.b")):
+        with pytest.raises(ConfigError) as caught:
+            validate(Choosing, values)
+        assert caught.value.where == where

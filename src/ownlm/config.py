@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import ConfigError, nearest
 from .files import read_text
@@ -19,6 +20,18 @@ class Config(BaseModel):
     """The base of every configuration object: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, values: Any) -> Any:
+        """YAML reads yes and on as true, which would count as 1."""
+        given = values if isinstance(values, Mapping) else {}
+        for name, field in cls.model_fields.items():
+            key = field.alias or name
+            if isinstance(given.get(key), bool) and _plain_types(field.annotation) in _NUMBERS:
+                # An error of the field's own, so that its key is known.
+                values = {**values, key: str(given[key]).lower()}
+        return values
 
 
 C = TypeVar("C", bound=Config)
@@ -141,7 +154,10 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
         first = _telling(error.errors())
         # Where one of several kinds may stand, the kind is a step of the way, but none of the user's.
         kinds = _names_of_models(kind)
-        location = [str(part) for part in first["loc"] if part not in kinds]
+        location = [str(part) for part in first["loc"] if part not in kinds and not _STEP.match(str(part))]
+        if len(location) > 1 and location[-1] in ("bool", "int", "float", "str"):
+            # One of several plain types that may stand there.
+            location.pop()
         where = " in ".join(part for part in (".".join(location), source) if part)
         if first["type"] == "extra_forbidden":
             known = _keys_at(kind, location[:-1])
@@ -157,14 +173,31 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
             hint = nearest(str(first["input"]), _choices(first["ctx"]["expected"]))
             raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        message = _WORDS.get(first["type"], message)
+        if first["type"] in _WORDS:
+            message = _WORDS[first["type"]].format(**first.get("ctx", {}))
         shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
         raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None) from None
+
+
+# What a field for numbers allows.
+_NUMBERS = ({int}, {float}, {int, float})
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """What an annotation allows besides nothing: types, and what it is itself where it is no type."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _plain_types(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set().union(*map(_plain_types, typing.get_args(annotation)))
+    return set() if annotation is types.NoneType else {annotation}
 
 
 def _choices(expected: Any) -> list[str]:
     return [choice.strip("' ") for choice in str(expected).replace(" or ", ", ").split(",")]
 
+
+# What pydantic calls a step of its own within a union.
+_STEP = re.compile(r"(function-(after|before|wrap|plain)|list|tuple|dict|literal|constrained-\w+)\[")
 
 # For a user a tuple is a list, and an object is a mapping.
 _WORDS = {
@@ -172,6 +205,15 @@ _WORDS = {
     "list_type": "should be a list",
     "dict_type": "should be a mapping of keys to values",
     "model_type": "should be a mapping of keys to values",
+    "model_attributes_type": "should be a mapping of keys to values",
+    "int_parsing": "should be a whole number",
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a valid number",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "invalid_key": "a key should be text; YAML reads numbers, and words such as yes and on, as something else",
+    "too_short": "should have at least {min_length} of them, not {actual_length}",
 }
 
 

@@ -104,6 +104,14 @@ class Interrupted(OwnlmError):
     type = "interrupted"
 
 
+class Terminated(SystemExit):
+    """SIGTERM, by which a scheduler asks for the machine: the work so far is saved, and the process ends well."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(0)
+        self.interrupted = Interrupted(message, hint=hint)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the known word nearest to ``name``, or all of them where none is near."""
     choices = sorted(known)

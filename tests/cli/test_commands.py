@@ -199,3 +199,29 @@ def test_data_show_marks_the_answers_of_conversations(ownlm: Run, corpus: Path):
 def test_data_show_of_files_needs_a_model(ownlm: Run, corpus: Path):
     outcome = ownlm("data", "show", corpus / "train.jsonl", "--json")
     assert (outcome.code, outcome.object["error"]["hint"]) == (2, "add --model NAME")
+
+
+def test_an_option_without_its_value_is_one_sentence(ownlm: Run, config: Path):
+    error = ownlm("train", config, "--sweep", "--json").object["error"]
+    assert (error["type"], error["message"]) == ("input", "option '--sweep' requires an argument")
+
+
+def test_a_number_of_gpus_needs_their_kind(ownlm: Run, config: Path):
+    outcome = ownlm("plan", config, "--gpus", "2", "--json")
+    assert outcome.code == 2 and "--gpu h100" in outcome.object["error"]["hint"]
+
+
+def test_generate_takes_an_adapter_beside_its_base(
+    ownlm: Run, chat_settings: dict[str, Any], corpus: Path, tmp_path: Path
+):
+    settings = chat_settings | {"steps": 8, "optimizer": {"lr": 0.3}}
+    run = library.train(settings)
+    ask = ("--prompt", "The model", "--temperature", "0", "--max-tokens", "12", "--json")
+    merged = ownlm("generate", run.model, *ask).object["texts"]
+    beside = ownlm("generate", corpus / "base", "--adapter", run.folder / "adapter", *ask).object["texts"]
+    assert beside == merged != ownlm("generate", corpus / "base", *ask).object["texts"]
+    for folder, message in ((corpus / "tokenizer", "no adapter_config.json"), (tmp_path / "none", "no such folder")):
+        outcome = ownlm("generate", corpus / "base", "--adapter", folder, *ask)
+        assert outcome.code == 2 and message in outcome.object["error"]["message"]
+    # An adapter alone says what to do with it.
+    assert "--adapter" in ownlm("generate", run.folder / "adapter", *ask).object["error"]["hint"]

@@ -83,3 +83,25 @@ def test_a_reader_that_goes_away_is_no_error_worth_a_traceback():
     child = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert child.stderr == ""
+
+
+def test_sigterm_while_training_saves_and_is_an_object_and_0(corpus: Path, tmp_path: Path):
+    config = tmp_path / "config.yaml"
+    shape = "{family: gpt2, layers: 1, width: 16, heads: 2, vocab_size: 320, max_positions: 32}"
+    config.write_text(
+        f"out: {tmp_path / 'run'}\nmodel: {shape}\ntokenizer: {corpus / 'tokenizer'}\ndevice: cpu\n"
+        f"data: {{train: {corpus / 'train.jsonl'}}}\nbatch_tokens: 64\nsteps: 100000\n"
+    )
+    child = start("train", str(config), "--json", env={**os.environ, "OWNLM_HOME": str(tmp_path / "home")})
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    try:
+        while not metrics.is_file() and child.poll() is None:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 0 and "Traceback" not in err
+    error = json.loads(out)["error"]
+    assert error["type"] == "interrupted" and error["message"].endswith("all of it is saved")
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*"))

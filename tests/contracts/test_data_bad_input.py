@@ -298,7 +298,7 @@ WRONG = {
     "wrong_type": ({"duplicates": {"near": "high"}}, "should be a valid number", ""),
     "no_list": ({"sources": 5}, "should be a list", ""),
     "no_mapping": ({"split": 0.1}, "should be a mapping", ""),
-    "no_sources": ({"sources": []}, "at least 1 item", ""),
+    "no_sources": ({"sources": []}, "at least 1 of them", ""),
     "same_names": (
         {"sources": [{"name": "a", "path": "x"}, {"name": "a", "path": "y"}]},
         "two sources are named 'a'",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ownlm.engine.runner import PackedLinear, Runner
-from ownlm.model.adapters import LoraConfig, adapter_layers, attach
+from ownlm.model.adapters import LoraConfig, adapter_layers, attach, merge
 from ownlm.model.packed import Packed
 from ownlm.model.transformer import Transformer
 
@@ -65,3 +65,18 @@ def test_wider_weights_are_narrowed_and_the_model_is_left_alone(make_model: Call
 def test_rotary_frequencies_stay_exact(make_model: Callable[..., Transformer]) -> None:
     model = make_model("llama", dtype=torch.bfloat16)
     assert Runner(model)._model.frequencies.dtype == torch.float32
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_merged_layers_are_packed_like_any_other(make_model: Callable[..., Transformer], keep: bool) -> None:
+    if not packs():
+        pytest.skip("this machine has no bfloat16 instructions")
+    model = make_model("llama", dtype=torch.bfloat16)
+    packed = len([module for module in Runner(model)._model.modules() if isinstance(module, PackedLinear)])
+    attach(model, LoraConfig(rank=2), 0)
+    for layer in adapter_layers(model).values():
+        torch.nn.init.normal_(layer.b)
+    merge(model, keep=keep)
+    runner = Runner(model)
+    assert len([module for module in runner._model.modules() if isinstance(module, PackedLinear)]) == packed
+    assert torch.equal(logits(runner), logits(model))

@@ -319,7 +319,7 @@ def changed(folder: Path, **values: Any) -> None:
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"a_feature_of_tomorrow": True}, "a_feature_of_tomorrow"),
         ({"init_lora_weights": "pissa"}, "'pissa'"),
-        ({"r": "many"}, "integer"),
+        ({"r": "many"}, "whole number"),
         ({"r": 4}, r"\[3, 32\], the model needs \[4, 32\]"),
     ],
 )

@@ -65,16 +65,21 @@ def public_tokenizer(alone: Path) -> transformers.PreTrainedTokenizerBase:
 def test_the_public_loaders_logits_and_answer(
     alone: Path, folder: Path, tokenizer: Tokenizer, public_tokenizer: transformers.PreTrainedTokenizerBase
 ) -> None:
-    reference = transformers.AutoModelForCausalLM.from_pretrained(
-        alone.parent, gguf_file=alone.name, dtype=torch.float32
-    ).eval()
+    reference, exact = (
+        transformers.AutoModelForCausalLM.from_pretrained(alone.parent, gguf_file=alone.name, dtype=dtype).eval()
+        for dtype in (torch.float32, torch.float64)
+    )
     model = load_model_folder(folder, dtype=torch.float32)
     prompt = tokenizer.render(CHAT, add_generation_prompt=True)
     assert prompt == public_tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=False)
     documents = [prompt, tokenizer.encode("def double(x):\n    return 2 * x\n"), [0]]
     with torch.no_grad():
         for document, logits in zip(documents, model.logits(documents), strict=True):
-            assert float((logits - reference(torch.tensor([document])).logits[0]).abs().max()) <= 1e-4
+            # Some of this model's activations are so large that float32 alone can cost the reference more than 1e-4, by
+            # what the processor's matrix products round; ours may be as far from the exact result, and no further.
+            right = exact(torch.tensor([document])).logits[0]
+            rounding = float((reference(torch.tensor([document])).logits[0] - right).abs().max())
+            assert float((logits - right).abs().max()) <= max(1e-4, 1.5 * rounding)
     expected = reference.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0].tolist()
     answer: list[int] = []
     while len(answer) < 12 and not tokenizer.stop_ids.intersection(answer):

@@ -81,7 +81,8 @@ def test_a_label_that_is_no_class_is_named_with_its_line(tokenizer: Tokenizer, t
     with pytest.raises(DataError) as caught:
         prepare(rows, tokenizer, tmp_path, ("bad", "good"))
     assert caught.value.where == f"{tmp_path / 'rows.jsonl'}:4"
-    assert "'goood' is not one of the classes" in caught.value.message and "'good'" in (caught.value.hint or "")
+    assert "'goood' is not one of the classes" in caught.value.message
+    assert caught.value.hint == "did you mean 'good'; add it to objective.labels if it is meant"
 
 
 def test_a_text_that_is_too_long(tokenizer: Tokenizer, tmp_path: Path) -> None:

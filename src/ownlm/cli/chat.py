@@ -10,6 +10,7 @@ import typer
 
 from .answer import Answer
 from .sampling import (
+    Adapter,
     Device,
     Dtype,
     MaxTokens,
@@ -42,6 +43,7 @@ def chat(
     min_p: MinP = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
+    adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
@@ -58,7 +60,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    engine = load_engine(model, dtype, device)
+    engine = load_engine(model, dtype, device, adapter)
     conversation = Conversation(engine, options, system)
     print(HELP, file=sys.stderr)
     conversation.run(_ask, _write)

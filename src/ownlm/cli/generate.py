@@ -8,6 +8,7 @@ import typer
 
 from .answer import Answer
 from .sampling import (
+    Adapter,
     Device,
     Dtype,
     MaxTokens,
@@ -36,6 +37,7 @@ def generate(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
+    adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
@@ -54,7 +56,7 @@ def generate(
         seed=seed,
         stop=tuple(stop or ()),
     )
-    engine = load_engine(model, dtype, device)
+    engine = load_engine(model, dtype, device, adapter)
     if chat:
         messages = [{"role": "user", "content": prompt}]
         answers = engine.generate([engine.tokenizer.render(messages, add_generation_prompt=True)], options)

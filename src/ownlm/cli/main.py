@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..errors import Interrupted, LostWorker, OwnlmError, UserError, nearest
+from ..errors import Interrupted, LostWorker, OwnlmError, Terminated, UserError, nearest
 from .answer import Answer, columns
 
 
@@ -70,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer = _run(words, as_json, debug)
         except BrokenPipeError:
             raise
+        except Terminated as ended:
+            _print_error(ended.interrupted, as_json)
+            return 0
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exc()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UserError
 from .answer import Answer, columns
 
 
@@ -31,6 +32,9 @@ def plan(
     On this machine, one and two of the model's layers are trained for a step and measured. The plan is kept as plan.json
     in the run's folder, and the run's report compares it with what came of it.
     """
+    if gpus is not None and gpu is None:
+        hint = "name their kind, for example --gpu h100"
+        raise UserError("--gpus is for a plan on other machines", where="ownlm plan", hint=hint)
     from ..config import parse_override
     from ..files import write_json
     from ..progress import say

@@ -20,6 +20,7 @@ TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens that a
 MinP = Annotated[float, typer.Option(help="Draw from tokens at least P times as likely as the best.", metavar="P")]
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes repeated tokens less likely.", metavar="R")]
 Seed = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.", metavar="S")]
+Adapter = Annotated[str | None, typer.Option(help="The folder of an adapter for the model.", metavar="DIR")]
 Dtype = Annotated[str, typer.Option(help="What it computes in: auto, float32 or bfloat16.", metavar="TYPE")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", metavar="NAME")]
 
@@ -36,9 +37,9 @@ def sampling_options(**values: object) -> SamplingOptions:
         raise UserError(error.message, where=option, hint=error.hint) from None
 
 
-def load_engine(model: str, dtype: str, device: str) -> Engine:
-    """The model, ready to write."""
+def load_engine(model: str, dtype: str, device: str, adapter: str | None = None) -> Engine:
+    """The model, ready to write, with an adapter merged into it where one is named."""
     from .. import api
     from ..engine.engine import Engine
 
-    return Engine(api.load_model(model, dtype, device), api.load_tokenizer(model))
+    return Engine(api.load_model(model, dtype, device, adapter), api.load_tokenizer(model))

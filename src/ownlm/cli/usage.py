@@ -15,7 +15,9 @@ def usage_error(error: Any, command: str) -> UserError:
         command: the command's full name.
     """
     hint = f"see {command} --help"
-    if option := getattr(error, "option_name", None):
+    option = getattr(error, "option_name", None)
+    # An option without its value has no context to name others by, and is known.
+    if option is not None and error.ctx is not None:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("-")]
         if option not in known:
             hint = nearest(option, [*known, "--json", "--debug"])

@@ -88,7 +88,9 @@ def _packs(model: Transformer) -> bool:
 
 def _linears(model: Transformer) -> list[Linear]:
     # The head is not called as a layer: logits_of has it.
-    return [module for module in model.layers.modules() if type(module) is Linear]
+    # A layer with an adapter merged into it is a Linear of its own kind; one with a forward of its own is let be.
+    layers = [module for module in model.layers.modules() if isinstance(module, Linear)]
+    return [layer for layer in layers if type(layer).forward is Linear.forward]
 
 
 def _head(model: Transformer) -> Linear:

@@ -322,7 +322,7 @@ def _no_config(folder: Path) -> ModelError:
     if not folder.is_dir():
         return ModelError("this is a file, a model folder was expected", where=str(folder))
     if (folder / "adapter_config.json").is_file():
-        hint = "merge it into its base model first"
+        hint = "name the base model it is for; generate and chat take the adapter beside it as --adapter"
         return ModelError("this is an adapter, not a whole model", where=str(folder), hint=hint)
     message = "there is no config.json here, so this is not a model folder"
     return ModelError(message, where=str(folder), hint="check the path")

@@ -157,7 +157,7 @@ class _Work:
         places = {label: place for place, label in enumerate(p.labels)}
         for row in rows:
             if strange := [label for label in row.labels if label not in places]:
-                hint = f"{nearest(strange[0], p.labels)} add it to objective.labels if it is meant"
+                hint = f"{nearest(strange[0], p.labels).rstrip('?')}; add it to objective.labels if it is meant"
                 raise DataError(f"the label '{strange[0]}' is not one of the classes", where=row.where, hint=hint)
         if p.format.problem == "single":
             return np.array([[places[row.labels[0]]] for row in rows], np.int64)

@@ -19,7 +19,7 @@ class LoraConfig(Config):
     2024)."""
     rank: int = 16
     """Inner size of the two matrices."""
-    alpha: float | None = None
+    alpha: float | None = Field(default=None, allow_inf_nan=False)
     """The update is scaled by alpha / rank; none is 2 x rank, for rslora 8."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead, so that high ranks learn as fast as low ones (Kalajdzievski 2023)."""
