@@ -123,3 +123,33 @@ def test_a_last_line_cut_off_by_an_interruption_is_left_out(tmp_path: Path):
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
     assert read_metrics(run / "metrics.jsonl") == STEPS
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("{}", "right next token"),
+        ("{kind: chat}", "right next token"),
+        ("{kind: masked}", "hidden token"),
+        ("{kind: masked, next_sentence: true}", None),
+        ("{kind: classify, problem: single}", "right class"),
+        ("{kind: classify, problem: single, smoothing: 0.1}", None),
+        ("{kind: classify, problem: regression}", None),
+        ("{kind: preference}", None),
+        ("{kind: span}", None),
+    ],
+)
+def test_only_a_loss_that_is_a_surprise_is_said_as_a_probability(tmp_path: Path, objective: str, told: str | None):
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_text(f"objective: {objective}\n")
+    page = training_report(run).html()
+    assert "from 2.000 to 1.000, 50% lower" in page
+    assert (f"gives to the {told} rose" in page) if told else ("geometric mean" not in page)
+    assert ("nats a token" in page) == (told in ("right next token", "hidden token"))
+
+
+def test_what_chose_the_result_is_said_where_it_is_not_the_loss(tmp_path: Path):
+    page = training_report(make_run(tmp_path / "run", run={"best_by": "f1", "best_step": 5})).html()
+    assert "The result is the weights of step 5, the best by held-out f1." in page
+    page = training_report(make_run(tmp_path / "other", run={"best_by": "loss", "best_step": 5})).html()
+    assert "The result is the weights" not in page

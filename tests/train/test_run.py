@@ -367,3 +367,14 @@ def test_a_dataset_made_for_another_objective_is_refused(
     made = tokenize_files([corpus / "chats.jsonl"], tokenizer, kind="chat", length=128, cache_folder=cache)
     with pytest.raises(DataError, match="made for chats, and the objective learns texts"):
         train(settings, data__train=str(made.folder))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_held_out_data_that_is_trained_on_is_named(train: Callable[..., Any], settings: dict[str, Any]) -> None:
+    warning = "is trained on and held out"
+    assert not any(warning in line for line in train(settings, steps=1).said)
+    # The same content under another name is the same data.
+    copied = Path(settings["out"]).parent / "copy.jsonl"
+    copied.write_bytes(Path(settings["data"]["train"]).read_bytes())
+    said = train(settings, steps=1, out=settings["out"] + "-other", data__validation=str(copied)).said
+    assert any(warning in line and str(copied) in line for line in said)

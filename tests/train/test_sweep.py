@@ -14,6 +14,7 @@ from ownlm.cli.main import main
 from ownlm.errors import ConfigError, Interrupted, MissingExtra
 from ownlm.train import sweep as module
 from ownlm.train.config import read_train_config
+from ownlm.train.run import run_training
 from ownlm.train.sweep import read_sweep_config, run_sweep
 
 pytest.importorskip("optuna")
@@ -134,3 +135,18 @@ def test_the_command_makes_a_sweep(short: dict[str, Any], tmp_path: Path, capsys
 def test_neither_command_line_nor_training_loads_optuna() -> None:
     code = "import sys, ownlm.cli.main, ownlm.train.sweep; print('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_run_does_not_begin_in_a_sweeps_folder(short: dict[str, Any]) -> None:
+    run_sweep(read_train_config(short), read_sweep_config(SWEEP | {"trials": 1}), quiet)
+    with pytest.raises(ConfigError, match="holds a sweep") as caught:
+        run_training(read_train_config(short), say=quiet)
+    assert "--sweep" in str(caught.value.hint) and not (Path(short["out"]) / "model").exists()
+
+
+def test_a_measure_that_the_objective_has_not_is_refused_before_the_first_trial(short: dict[str, Any]) -> None:
+    config = read_train_config(short | {"objective": {"kind": "classify"}})
+    with pytest.raises(ConfigError, match="has no measure 'acuracy'") as caught:
+        run_sweep(config, read_sweep_config(SWEEP | {"metric": "val_acuracy"}), quiet)
+    assert (caught.value.where, caught.value.hint) == ("metric", "did you mean 'val_accuracy'?")
+    assert not Path(short["out"]).exists()

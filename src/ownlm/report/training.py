@@ -55,10 +55,11 @@ def training_report(run_folder: Path, title: str = "Training report", about: str
     ledger = _optional_json(run_folder / "ledger.json")
     samples = _optional_json(run_folder / "samples.json") or []
     report = Report(title, subtitle=str(run.get("run") or run_folder))
-    for paragraph in ([about] if about else []) + _summary(metrics, run, ledger):
+    told = _what_is_told(run_folder)
+    for paragraph in ([about] if about else []) + _summary(metrics, run, ledger, told):
         report.summary(paragraph)
     report.figures(_key_figures(metrics, run))
-    _add_curves(report, metrics)
+    _add_curves(report, metrics, told)
     add_held_out(report, _optional_json(run_folder / "held_out.json"))
     add_memorisation(report, run.get("memorisation") or {})
     if samples:
@@ -119,7 +120,25 @@ def _tokens_read(metrics: Metrics, run: Mapping[str, Any]) -> float:
     return run.get("tokens") or max((row.get("tokens", 0) for row in metrics), default=0)
 
 
-def _summary(metrics: Metrics, run: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
+def _what_is_told(run_folder: Path) -> str | None:
+    """What the loss is the surprise at, so that it says how likely the model finds it; None where it is more than that."""
+    path = run_folder / "config.yaml"
+    objective = (read_yaml(path).get("objective") or {}) if path.is_file() else {}
+    match objective.get("kind", "causal"):
+        case "causal" | "chat" | "seq2seq":
+            return "right next token"
+        case "masked" if not objective.get("next_sentence"):
+            return "hidden token"
+        case "classify" if objective.get("problem", "single") == "single":
+            plain = not objective.get("weights") and not objective.get("smoothing")
+            return "right class" if plain else None
+        case _:
+            return None
+
+
+def _summary(
+    metrics: Metrics, run: Mapping[str, Any], ledger: Mapping[str, Any], told: str | None = "right next token"
+) -> list[str]:
     training = _points(metrics, "loss")
     if not training:
         return ["The run has not finished a step yet."]
@@ -129,10 +148,17 @@ def _summary(metrics: Metrics, run: Mapping[str, Any], ledger: Mapping[str, Any]
     of = f" of {plural(documents, 'document')}" if documents else ""
     took = f" in {format_seconds(run['seconds'])}" if run.get("seconds") else ""
     text = f"The model was trained for {plural(steps, 'step')} on {format_count(tokens)} tokens{of}{took}."
-    return [text, _verdict(metrics, run)]
+    return [text, _verdict(metrics, told), *_chosen(run)]
 
 
-def _verdict(metrics: Metrics, run: Mapping[str, Any]) -> str:
+def _chosen(run: Mapping[str, Any]) -> list[str]:
+    """Where not the loss decided which weights are the result: what did."""
+    if run.get("best_by", "loss") == "loss" or run.get("best_step") is None:
+        return []
+    return [f"The result is the weights of step {run['best_step']:,}, the best by held-out {run['best_by']}."]
+
+
+def _verdict(metrics: Metrics, told: str | None) -> str:
     """What the losses mean, in words."""
     validation = _points(metrics, "val_loss")
     if len(validation) < 2:
@@ -146,9 +172,14 @@ def _verdict(metrics: Metrics, run: Mapping[str, Any]) -> str:
         return "The loss is not a finite number: the training failed. A lower learning rate is the first thing to try."
     if best >= first:
         return f"On text it has not seen, the loss did not fall below the {first:.3f} it began with."
-    chance = f"{100 * math.exp(-first):.3g}% to {100 * math.exp(-best):.3g}%"
-    text = f"On text it has not seen, the loss fell from {first:.3f} to {best:.3f}, {100 * (1 - best / first):.0f}% lower: "
-    text += f"the probability it gives to the right next token rose from {chance} (geometric mean)."
+    text = (
+        f"On text it has not seen, the loss fell from {first:.3f} to {best:.3f}, {100 * (1 - best / first):.0f}% lower"
+    )
+    if told is None:
+        text += "."
+    else:
+        chance = f"{100 * math.exp(-first):.3g}% to {100 * math.exp(-best):.3g}%"
+        text += f": the probability it gives to the {told} rose from {chance} (geometric mean)."
     fit = _fit(metrics)
     if fit.verdict == "overfitting":
         return f"{text} {fit.text}"
@@ -200,13 +231,14 @@ def _late_mean(points: Points) -> tuple[float, int]:
     return sum(y for _, y in late) / len(late), len(late)
 
 
-def _add_curves(report: Report, metrics: Metrics) -> None:
+def _add_curves(report: Report, metrics: Metrics, told: str | None) -> None:
     loss = {"training": _points(metrics, "loss"), "held out": _points(metrics, "val_loss")}
     loss = {name: points for name, points in loss.items() if points}
     if not loss:
         return
     report.section("Curves")
-    caption = "Lower is better; nats a token. The faint line is each step, the strong one their running mean."
+    unit = "; nats a token" if told is not None and told.endswith("token") else ""
+    caption = f"Lower is better{unit}. The faint line is each step, the strong one their running mean."
     report.chart(LineChart("Loss", loss, caption=caption, smooth=("training",), markers=("held out",)))
     fit = _fit(metrics)
     add_gap(report, fit)

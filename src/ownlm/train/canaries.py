@@ -107,7 +107,9 @@ def write_canaries(config: CanaryConfig, seed: int, kind: str) -> Path:
     """
     if kind not in OBJECTIVES:
         hint = f"they are for the objectives {' and '.join(OBJECTIVES)}: leave canaries out"
-        raise ConfigError(f"a model that learns to {kind} writes no numbers", where="canaries", hint=hint)
+        raise ConfigError(
+            f"a model does not learn to write numbers by the objective '{kind}'", where="canaries", hint=hint
+        )
     canaries = draw_canaries(seed, config.count)
     rows: Iterator[dict[str, str]] = ({"text": canary.text} for canary in canaries)
     if kind == "chat":

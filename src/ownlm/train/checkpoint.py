@@ -57,7 +57,7 @@ class TrainingState:
         step: updates made.
         tokens: tokens read by the model, context included.
         trained_tokens: targets with a share in the loss.
-        best_step: the step with the lowest validation loss, and that loss.
+        best_step: the step with the best validation, its loss, and what else decided, if anything did (validate.best).
         since_best: validations since then.
         ledger: the ledger as it stood.
         metrics_bytes: the length of metrics.jsonl; what stands after it belongs to steps not saved.
@@ -74,6 +74,7 @@ class TrainingState:
     trained_tokens: int = 0
     best_step: int | None = None
     best_loss: float | None = None
+    best_value: float | None = None
     since_best: int = 0
     ledger: dict[str, Any] = field(default_factory=dict)
     metrics_bytes: int = 0

@@ -143,7 +143,10 @@ class ValidateConfig(Config):
     every: int | None = Field(default=None, ge=1)
     """Steps between validations; none is ten times in the run."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many validations without a better loss; none is never."""
+    """Stop after this many validations without a better one; none is never."""
+    best: str = "loss"
+    """What decides which validation is the best, whose weights are the result: loss, or another measure that the
+    objective takes: accuracy of masked, classify and preference, macro_f1 of classify, f1 or exact of span."""
     tokens: int | None = Field(default=None, ge=1)
     """At most about this many tokens a validation, always the same ones; none is all of them."""
 
@@ -280,7 +283,9 @@ MAY_CHANGE = (
     "steps",
     "epochs",
     "checkpoint",
-    "validate",
+    "validate.every",
+    "validate.patience",
+    "validate.tokens",
     "track",
     "device",
     "micro_batch_tokens",

@@ -139,7 +139,7 @@ def prepare_data(config: TrainConfig, setup: Setup, say: Callable[[str], None]) 
     )
     if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
         raise DataError("no token of the training data is to be trained", where=", ".join(names))
-    held = _held_out(config, objective, reading, say)
+    held = _held_out(config, objective, reading, sources, say)
     validation = None
     if held:
         validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
@@ -191,7 +191,11 @@ def _mix_fingerprint(entries: Sequence[_Entry]) -> list[str]:
 
 
 def _held_out(
-    config: TrainConfig, objective: Objective[Any], reading: Reading, say: Callable[[str], None]
+    config: TrainConfig,
+    objective: Objective[Any],
+    reading: Reading,
+    sources: Sequence[Source],
+    say: Callable[[str], None],
 ) -> list[Source]:
     """What data.validation names; where it is empty, the validation splits of the built data sets trained on."""
     names = config.data.validation
@@ -204,7 +208,10 @@ def _held_out(
             documents = sum(len(source.dataset) for source in entry.sources)
             say(f"{name}: its validation split is held out ({plural(documents, 'document')})")
     held = [source for entry in entries for source in entry.sources]
+    trained = {source.dataset.fingerprint for source in sources}
     for source in held:
+        if source.dataset.fingerprint in trained:
+            say(f"{source.name} is trained on and held out: its loss does not say how the model does on unseen text")
         # What is left out of the training stands in its ledger; validation has none.
         for reason, part in source.prepared.dropped.items():
             say(f"{source.name}: {part['documents']:,} documents are left out of the validation ({reason})")

@@ -20,6 +20,8 @@ CONFIG = "config.yaml"
 REPORT = "report.html"
 SUMMARY = "run.json"
 PLAN = "plan.json"
+# What a sweep's folder says of itself (sweep.py).
+SWEEP = "sweep.yaml"
 
 Say = Callable[[str], None]
 
@@ -57,6 +59,9 @@ def check_config(config: TrainConfig, folder: Path) -> None:
     Raises:
         ConfigError: a key differs that would make it another run.
     """
+    if (folder / SWEEP).is_file():
+        hint = "set another out, or give --sweep to go on with it"
+        raise ConfigError("this folder holds a sweep", where=f"out: {folder}", hint=hint)
     path = folder / CONFIG
     if path.is_file() and (checkpoint.steps_saved(folder) or (folder / SUMMARY).is_file()):
         old, new = dict(flatten(_filled(path))), dict(flatten(plain(config)))

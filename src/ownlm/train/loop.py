@@ -18,14 +18,16 @@ from typing import Any
 
 import torch
 
-from ..errors import Interrupted, OwnlmError
+from ..errors import Interrupted, OwnlmError, Terminated
 from ..files import storage_errors
 from ..model.transformer import Transformer
 from ..progress import Progress
 from ..tokens.batch import Batch
 from ..tokens.loader import Loader
+from ..units import plural
 from . import checkpoint
 from .background import BackgroundWriter
+from .best import check_measured, enter_best, in_words
 from .checkpoint import Saved, TrainingState
 from .config import TrainConfig
 from .data import TrainingData
@@ -247,7 +249,7 @@ class Loop:
         return self.state.step % self.validate_every == 0 or self.state.step == self.steps
 
     def _validate(self) -> bool:
-        """Measures the held-out loss; returns whether it is the best so far."""
+        """Measures the held-out data; returns whether it is the best so far."""
         assert self.validation is not None
         size, limit = self.gradients.micro_batch_tokens, self.config.validate_.tokens
         with contextlib.nullcontext() if self.saved.ema is None else self.saved.ema.swapped():
@@ -262,17 +264,15 @@ class Loop:
         self._write(step=state.step, val_loss=loss, **{f"val_{name}": value for name, value in measured.items()})
         besides = "".join(f", {name} {value:.4f}" for name, value in measured.items())
         self.say(f"step {state.step}: held-out loss {loss:.4f}{besides}")
+        best = self.config.validate_.best
+        check_measured(best, measured)
         if state.step == 0:
             # Where the run comes from; the best is the best of what it made.
             return False
-        improved = state.best_loss is None or loss < state.best_loss
-        if improved:
-            state.best_loss, state.best_step, state.since_best = loss, state.step, 0
-        else:
-            state.since_best += 1
+        improved = enter_best(state, best, self.objective, loss, measured)
         patience = self.config.validate_.patience
         if patience is not None and state.since_best >= patience:
-            state.stopped = f"no better held-out loss for {patience} validations"
+            state.stopped = f"no better {in_words(best)} for {plural(patience, 'validation')}"
             self.say(f"stopping early at step {state.step}: {state.stopped}")
         return improved
 
@@ -353,6 +353,7 @@ def validation_batches(data: Loader, micro_batch_tokens: int, limit: int | None 
 
 def _stopped_by(signal_name: str, step: int, steps: int) -> BaseException:
     """SIGTERM is how a scheduler asks for the machine: saved, the run ends well. Ctrl-C is the user's."""
+    message, hint = f"stopped at step {step} of {steps}; all of it is saved", "the same command goes on"
     if signal_name == "SIGTERM":
-        return SystemExit(0)
-    return Interrupted(f"stopped at step {step} of {steps}; all of it is saved", hint="the same command goes on")
+        return Terminated(message, hint=hint)
+    return Interrupted(message, hint=hint)

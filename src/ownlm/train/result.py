@@ -22,6 +22,7 @@ from ..report.memorisation import memorisation_verdict
 from ..report.training import write_training_report
 from . import checkpoint
 from .assessment import assess_result, kept_with_model, write_assessment
+from .best import in_words
 from .canaries import measure_memorisation
 from .config import TrainConfig, plain
 from .folder import PLAN, REPORT, SUMMARY, Run, Say, asked
@@ -33,7 +34,7 @@ from .sharding import gathered_all
 def finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
     """The result: the best weights where there was validation, else the last; merged, saved, summed up."""
     workers = loop.workers
-    _take_best(folder, loop, say)
+    _take_best(config, folder, loop, say)
     assessed, memorised = assess_result(config, loop), _memorised(config, loop, say)
     weights = gathered_all(checkpoint.trained_weights(loop.saved), workers)
     if workers.first:
@@ -96,7 +97,7 @@ def _write_result(
     say(f"done: {folder / 'model'}; report: {folder / REPORT}")
 
 
-def _take_best(folder: Path, loop: Loop, say: Say) -> None:
+def _take_best(config: TrainConfig, folder: Path, loop: Loop, say: Say) -> None:
     """Puts the best weights into the model; where their checkpoint is gone or damaged, the last ones stay."""
     state = loop.state
     if state.best_step is None or state.best_step == state.step:
@@ -109,7 +110,7 @@ def _take_best(folder: Path, loop: Loop, say: Say) -> None:
     except DamagedError as error:
         say(f"{error}; the result is the last step's weights, not the best ones")
         losses = [line["val_loss"] for line in checkpoint.last_metrics(loop.metrics) if "val_loss" in line]
-        state.best_step, state.best_loss = state.step, losses[-1]
+        state.best_step, state.best_loss, state.best_value = state.step, losses[-1], None
         if loop.saved.ema is not None:
             loop.saved.ema.take()
         return
@@ -119,7 +120,7 @@ def _take_best(folder: Path, loop: Loop, say: Say) -> None:
         # What was validated were the averages.
         checkpoint.read_averages(best, loop.saved)
         loop.saved.ema.take()
-    say(f"taking the weights of step {state.best_step}, the best by held-out loss")
+    say(f"taking the weights of step {state.best_step}, the best by {in_words(config.validate_.best)}")
 
 
 def _stored_dtype(base: Path | None) -> torch.dtype | None:
@@ -158,6 +159,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "val_loss": state.best_loss,
         "val_loss_before": validations[0] if validations else None,
         "best_step": state.best_step,
+        "best_by": config.validate_.best,
         "stopped": state.stopped,
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "seconds": round(state.seconds, 1),

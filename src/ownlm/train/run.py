@@ -34,6 +34,7 @@ from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
 from ..units import format_bytes, plural
 from . import checkpoint
+from .best import check_best
 from .checkpoint import Saved, TrainingState
 from .config import TrainConfig, plain
 from .data import TrainingData, prepare_data
@@ -79,6 +80,7 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             for note in setup.objective.notes:
                 say(note)
             data = prepare_data(config, setup, say)
+            check_best(config.validate_.best, setup.objective, data.validation is not None)
         micro_batch_tokens = _micro_batch(config, setup.shape, device)
         recomputed = _recomputed(config, setup, data, micro_batch_tokens, device, workers, say)
         model = make_model(config, setup, device, workers)
@@ -223,7 +225,7 @@ def _resumed(
     before = _plan_of(config, state.plan, steps)
     plan = continued(config.schedule, before, state.step, steps)
     if plan.begin > before.begin:
-        say(f"the learning rate goes from where it stands to the new plan's in {plan.rewarm} steps")
+        say(f"the learning rate goes from where it stands to the new plan's in {plural(plan.rewarm, 'step')}")
     state.plan = asdict(plan)
     patience = config.validate_.patience
     if state.stopped is not None and (patience is None or state.since_best < patience):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..model.checkpoint import read_config
 from ..model.config import ModelConfig
 from ..model.families import config_from_user, family_of
@@ -40,10 +40,10 @@ def set_up(config: TrainConfig) -> Setup:
     Raises:
         UserError: base, model, tokenizer and objective do not fit together.
     """
-    base = find_model(config.base) if config.base else None
+    base = _named(config.base, "base") if config.base else None
     objective = make_objective(config.objective, config.seed)
     tokenizer = objective.tokenizer(_find_tokenizer(config, base))
-    named = read_config(base) if base is not None else config_from_user(config.model or {})
+    named = _counted_from(tokenizer, config, read_config(base) if base else config_from_user(config.model or {}))
     shape = objective.shape(named, config.data.sources)
     if shape.head not in family_of(shape.family).architectures:
         what = f"a {shape.family} model cannot learn this: it has an encoder and a decoder"
@@ -52,11 +52,51 @@ def set_up(config: TrainConfig) -> Setup:
     return Setup(objective, base, tokenizer, shape)
 
 
+def _named(name: str, key: str) -> Path:
+    """The folder of a model; an error that has no place is the config's key's."""
+    try:
+        return find_model(name)
+    except UserError as error:
+        error.where = error.where or key
+        raise
+
+
+def _counted_from(tokenizer: Tokenizer, config: TrainConfig, shape: ModelConfig) -> ModelConfig:
+    """A shape whose positions begin after the padding token's id begins after this tokenizer's.
+
+    The public class gives every token of that id the padding's position, so with another tokenizer's it would read some
+    of our tokens as padding.
+
+    Raises:
+        ConfigError: the tokenizer has no padding token, or another than the positions are counted from.
+    """
+    # A base goes with its own tokenizer.
+    if not shape.position_offset or (config.model is None and config.tokenizer is None):
+        return shape
+    # Padding that a text may hold, such as its end, would be read as none of its tokens.
+    if tokenizer.pad_id in (None, tokenizer.eos_id, tokenizer.bos_id):
+        what = f"this tokenizer has no padding token of its own, from which a {shape.family} model counts its positions"
+        raise ConfigError(what, where="tokenizer", hint="train one of the kind wordpiece, or name it a pad_token")
+    offset = tokenizer.pad_id + 1
+    if config.model is not None and "position_offset" not in config.model:
+        return shape.model_copy(update={"position_offset": offset})
+    if shape.position_offset != offset:
+        what = (
+            f"the model counts its positions from {shape.position_offset}, and the tokenizer's padding token asks for"
+        )
+        where, hint = ("tokenizer", "use the base's own")
+        if config.model is not None:
+            where, hint = "model.position_offset", "leave it out"
+        raise ConfigError(f"{what} {offset}", where=where, hint=hint)
+    return shape
+
+
 def _find_tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
     """The config's own tokenizer, which may be a lone tokenizer.json; else the base's; else the built data set's."""
     if config.tokenizer is not None:
         lone = Path(config.tokenizer)
-        return load_tokenizer(lone if lone.suffix == ".json" and lone.is_file() else find_model(config.tokenizer))
+        is_lone = lone.suffix == ".json" and lone.is_file()
+        return load_tokenizer(lone if is_lone else _named(config.tokenizer, "tokenizer"))
     if base is not None:
         return load_tokenizer(base)
     built = next(filter(is_dataset, config.data.sources), None)

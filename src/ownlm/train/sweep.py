@@ -24,17 +24,19 @@ import yaml
 from pydantic import Field, model_validator
 
 from ..config import Config, flatten, merge, read_yaml, validate
-from ..errors import ConfigError, MissingExtra, OwnlmError, UserError
+from ..errors import ConfigError, MissingExtra, OwnlmError, UserError, nearest
 from ..files import write_json, write_text
 from ..report.runs import comparison_report
 from ..tokens.dataset import is_dataset
 from .config import TrainConfig, plain, read_train_config
+from .folder import SWEEP
+from .objectives import make_objective
 from .run import run_training
 
 if TYPE_CHECKING:
     import optuna
 
-SETTINGS, JOURNAL, TABLE, PAGE = "sweep.yaml", "journal.log", "sweep.json", "sweep.html"
+SETTINGS, JOURNAL, TABLE, PAGE = SWEEP, "journal.log", "sweep.json", "sweep.html"
 
 Say = Callable[[str], None]
 Choice = bool | int | float | str | None
@@ -208,6 +210,12 @@ def _check(config: TrainConfig, sweep: SweepConfig, folder: Path) -> None:
         raise ConfigError(
             f"nothing is held out to measure {sweep.metric} on", where="metric", hint="set data.validation"
         )
+    known = make_objective(config.objective, config.seed).measures
+    measure = sweep.metric.removeprefix("val_")
+    if measure != sweep.metric and measure != "loss" and known and measure not in known:
+        what = f"the objective '{config.objective.kind}' has no measure '{measure}'"
+        names = [f"val_{name}" for name in ("loss", *known)]
+        raise ConfigError(what, where="metric", hint=nearest(sweep.metric, names))
     if not (folder / SETTINGS).is_file():
         if (folder / "config.yaml").is_file():
             raise UserError("this folder holds a run", where=str(folder), hint="set another out for the sweep")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ownlm.errors import ConfigError, DataError, UserError
 from ownlm.model.checkpoint import read_config, save_model_folder, state_to_hf
+from ownlm.model.families import config_from_user
 from ownlm.tokens.shards import ShardWriter
 from ownlm.tokens.tokenizer import load_tokenizer
 from ownlm.train.config import read_train_config
@@ -115,6 +116,15 @@ def test_any_split_and_any_workers_give_one_step(
     assert here.objective.trained_tokens(idle).sum() == 0
     batch = here.objective.batch(here.loader.batch(0), 0)
     assert here.objective.trained_tokens(batch).tolist() == np.diff(batch.document_starts).tolist()
+
+
+def test_classes_that_all_weigh_nothing_are_refused() -> None:
+    config = ClassifyConfig(labels=["a", "b"], weights={"a": 0.0, "b": 0.0})
+    base = config_from_user({"family": "bert", "size": "tiny"})
+    with pytest.raises(ConfigError, match="every class weighs 0") as caught:
+        Classify(config, 0).shape(base, [])
+    assert caught.value.where == "objective.weights"
+    assert Classify(ClassifyConfig(labels=["a", "b"], weights={"a": 0.0}), 0).shape(base, []).labels == ("a", "b")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -469,9 +469,10 @@ def test_errors_come_before_the_first_step(
     assert caught.value.where == f"{bad}:4"
     trained = train(preference_settings, data__train=str(bad), objective__unusable="drop", steps=1)
     assert trained.run.summary["ledger"]["total"]["dropped"]["equal answers"]["documents"] == 2
-    with pytest.raises(DataError, match="kto needs two answers or more"):
+    with pytest.raises(DataError, match="kto needs two answers or more") as caught:
         one = write(tmp_path / "one.jsonl", [{"prompt": "What?", "response": "It is.", "label": True}])
         train(preference_settings, data={"train": str(one)}, objective__method="kto", out=str(tmp_path / "kto"))
+    assert caught.value.where == "data.train"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ A new objective is one file with a config and a class, and one line in ``OBJECTI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -147,6 +147,11 @@ class Objective(Generic[C]):
     def units(self, batch: Batch) -> float:
         """How many units of the loss a batch has; the step's loss is the sum over its units divided by all of them."""
         return batch.trained_tokens
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """What ``validate`` gives besides the loss by which the best may be chosen, and whether more of it is better."""
+        return {}
 
     @property
     def parts(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -122,6 +122,9 @@ class Classify(Objective[ClassifyConfig]):
                 if name not in labels:
                     hint = nearest(name, labels)
                     raise ConfigError(f"there is no class '{name}'", where="objective.weights", hint=hint)
+            if not any(self.config.weights.get(name, 1.0) for name in labels):
+                what = "every class weighs 0, so there is nothing to learn"
+                raise ConfigError(what, where="objective.weights", hint="give one of them a weight above 0")
         changes: dict[str, Any] = {"head": "classify", "labels": labels, "problem": problem, "next_sentence": False}
         if base.head != "classify":
             changes["pool"] = "last" if base.causal else "first"
@@ -206,6 +209,15 @@ class Classify(Objective[ClassifyConfig]):
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
         """See Objective.loss."""
         return self._loss_of(label_logits(model, batch), batch, share)
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        return {
+            "single": {"accuracy": True, "macro_f1": True, "matthews": True},
+            "multi": {"micro_f1": True, "macro_f1": True},
+            "regression": {"mean_squared_error": False, "pearson": True, "spearman": True},
+        }[self.config.problem]
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss, and what is usual for the problem."""

@@ -10,7 +10,7 @@ the objective ``chat`` trains on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -140,6 +140,11 @@ class Distill(Objective[DistillConfig]):
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
         """See Objective.loss."""
         return self._measured(model, batch, share)[0]
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        return {"cross_entropy": False, "divergence": False}
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss, and its two parts."""

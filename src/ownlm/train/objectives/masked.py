@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -169,6 +169,12 @@ class Masked(Objective[MaskedConfig]):
         if not self.config.next_sentence:
             return loss
         return loss + (share if pair_share is None else pair_share) * _pairs(model, stream, batch)[0]
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        pairs = {"masked_loss": False, "next_sentence_loss": False, "next_sentence_accuracy": True}
+        return {"accuracy": True} | (pairs if self.config.next_sentence else {})
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss, and the share of hidden tokens that the model guesses at its first try; of pairs the same."""

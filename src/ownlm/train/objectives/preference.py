@@ -22,7 +22,7 @@ a step, or of a validation, computed before any gradient: neither micro-batches 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -200,6 +200,11 @@ class Preference(Objective[PreferenceConfig]):
         there = answers.counts[:: self.group] > 0
         return torch.where(there, losses, 0.0).sum() * share
 
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        return {"margin": True} if self.judged else {"margin": True, "accuracy": True}
+
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss, the margin and the accuracy; with KTO the margin between the means of both kinds, and z."""
         parts, moved = [], []
@@ -268,7 +273,7 @@ class Preference(Objective[PreferenceConfig]):
         if len(documents) < 2:
             raise DataError(
                 "kto needs two answers or more, to hold them against each other",
-                where=str(documents.datasets[0].folder),
+                where=f"data.{name}",
             )
         pairs = _Mismatched(documents, model.config.max_positions)
         return _Held(documents, reference, reference_log_probs(model, pairs, loader, run, f"{name}-mismatched"))

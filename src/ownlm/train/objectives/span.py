@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -134,6 +134,11 @@ class Span(Objective[SpanConfig]):
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
         """See Objective.loss."""
         return self._loss_of(span_logits(model, batch), batch, share)
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        return {"exact": True, "f1": True}
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss; exact match and F1; and where some questions have no answer, the doubt above which to say so."""
