@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,11 @@ def test_ids_are_the_public_loaders(
     tokenizer: Tokenizer, public_tokenizer: transformers.PreTrainedTokenizerBase, text: str
 ) -> None:
     ids = tokenizer.encode(text)
-    # The public loader takes GPT-2's split for this file, which treats several spaces before a number otherwise than
-    # the file's own ("smollm"): there llama.cpp is the reference, below.
-    if not re.search(r"\s\s\d", text):
+    # The public loader takes GPT-2's split for this file, which puts numbers together with each other and with the space
+    # before them, where the file's own ("smollm") has each by itself. That shows where several spaces stand before one,
+    # and where one is no plain digit; there llama.cpp is the reference, below.
+    numbers = {c for c in text if unicodedata.category(c).startswith("N")}
+    if numbers <= set("0123456789") and not re.search(r"\s\s\d", text):
         assert ids == public_tokenizer.encode(text, add_special_tokens=False)
 
 

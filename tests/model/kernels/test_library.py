@@ -13,7 +13,9 @@ import torch
 from ownlm.model.kernels import calls, library
 
 COMPILES = library.library() is not None
-needs_kernels = pytest.mark.skipif(not COMPILES, reason="this processor has no AMX, or no compiler is installed")
+needs_kernels = pytest.mark.skipif(
+    not COMPILES, reason="this processor has no AVX-512 BF16, or no compiler is installed"
+)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_two_processes_at_once_make_one_library_and_say_nothing(empty_cache: Pat
 def test_a_library_that_does_not_load_is_no_error(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = empty_cache / "kernels.so"
     damaged.write_bytes(b"no library")
-    monkeypatch.setattr(library, "_compiled", lambda: damaged)
+    monkeypatch.setattr(library, "_compiled", lambda flags: damaged)
     assert library.library() is None
 
 

@@ -303,7 +303,7 @@ template <typename What>
 void for_each(const Shape& shape, int threads, What what) {
 #pragma omp parallel num_threads(threads)
   {
-    TileUnit unit;
+    Unit unit;
 #pragma omp for schedule(dynamic) collapse(2)
     for (int64_t document = 0; document < shape.documents; ++document)
       for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head)

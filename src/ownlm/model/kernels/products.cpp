@@ -1,7 +1,4 @@
 // The three products of a linear layer: its output, and the gradients of its input and its weight.
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "tiles.h"
 
 namespace {
@@ -60,7 +57,7 @@ void multiply(const A& a, const B& b, int threads, const Epilogue& epilogue) {
   Packed packed_b(columns, depth);
 #pragma omp parallel num_threads(threads)
   {
-    TileUnit unit;
+    Unit unit;
     Packed packed_a(height, depth);
     auto sums = scratch<float>(height * width * block);
 #pragma omp for schedule(static)
@@ -231,8 +228,5 @@ extern "C" void column_sums(const bf16* x, int64_t ld, float* out, int64_t rows,
   }
 }
 
-// Asks the system for the matrix unit; false where it says no.
-extern "C" bool prepare() {
-  constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM (Linux's documentation of x86's xstate)
-  return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
-}
+// Whether this processor's unit may be used; to be asked for before anything else.
+extern "C" bool prepare() { return unit_granted(); }

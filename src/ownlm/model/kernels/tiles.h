@@ -1,14 +1,10 @@
-// Matrix products of bfloat16 on AMX, from tiles of 16 rows by 64 bytes.
+// Operands of products of bfloat16, copied ("packed") into whole tiles one after another.
 //
-// A processor with AMX multiplies a tile of A (16 rows of 32 values) by a tile of B (16 *pairs* of rows of 16 values) into
-// 16 x 16 float32 sums, in 16 cycles; what limits a product is how fast its tiles come. So both sides are first copied
-// ("packed") into whole tiles one after another. An operand lies in memory in one of four ways:
+// An operand lies in memory in one of four ways:
 //
 //   rows              A as it is: A[m][k]          transposed        A stored as [k][m]
 //   pairs             B as it is: B[k][n]          transposed pairs  B stored as [n][k], as weights are
 #pragma once
-
-#include <immintrin.h>
 
 #include <algorithm>
 #include <bit>
@@ -17,10 +13,7 @@
 #include <cstdlib>
 #include <memory>
 
-using bf16 = uint16_t;
-
-constexpr int64_t TILE = 16 * 32;  // values in a tile
-constexpr int64_t STRIP = 32;      // rows of A, or columns of B, that are multiplied at once: two tiles
+#include "unit.h"
 
 inline int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -42,54 +35,6 @@ using Scratch = std::unique_ptr<T[], Free>;
 template <typename T>
 Scratch<T> scratch(int64_t count) {
   return Scratch<T>(static_cast<T*>(std::aligned_alloc(64, rounded(std::max<int64_t>(count, 1) * sizeof(T), 64))));
-}
-
-// Gives this thread's matrix unit eight whole tiles while it lives.
-struct TileUnit {
-  TileUnit() {
-    struct alignas(64) {
-      uint8_t palette = 1, start = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {};
-      uint8_t rows[16] = {};
-    } shape;
-    for (int i = 0; i < 8; ++i) shape.row_bytes[i] = 64, shape.rows[i] = 16;
-    _tile_loadconfig(&shape);
-  }
-  ~TileUnit() { _tile_release(); }
-};
-
-// C (+)= A B of one strip each over `depth` tiles; c: [32, 32] float32, its rows ld apart.
-inline void multiply_strips(const bf16* a, const bf16* b, int64_t depth, float* c, int64_t ld, bool add) {
-  const int64_t stride = ld * sizeof(float);
-  float *c1 = c + 16, *c2 = c + 16 * ld, *c3 = c2 + 16;
-  // Compilers do not know that a tile's load reads memory: what was written before must be there.
-  asm volatile("" ::: "memory");
-  if (add) {
-    _tile_loadd(0, c, stride);
-    _tile_loadd(1, c1, stride);
-    _tile_loadd(2, c2, stride);
-    _tile_loadd(3, c3, stride);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  for (int64_t k = 0; k < depth; ++k, a += 2 * TILE, b += 2 * TILE) {
-    _tile_loadd(4, a, 64);
-    _tile_loadd(6, b, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, b + TILE, 64);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_loadd(5, a + TILE, 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, c, stride);
-  _tile_stored(1, c1, stride);
-  _tile_stored(2, c2, stride);
-  _tile_stored(3, c3, stride);
-  asm volatile("" ::: "memory");
 }
 
 // The first `count` of 32 values as bfloat16, zeros after them.
