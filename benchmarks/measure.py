@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -10,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-PEERS = Path(__file__).resolve().parents[1].parent / "shared" / "peers"
+# The peers' scripts, beside the checkout unless the environment names another folder.
+PEERS = Path(os.environ.get("OWNLM_PEERS") or Path(__file__).resolve().parents[1].parent / "shared" / "peers")
 
 
 def peer(python: str, script: str, *arguments: str) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def matmul_rate(dtype_name: str = "bfloat16", size: int = 2048, repeats: int = 1
     import torch
 
     dtype = getattr(torch, dtype_name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if on_gpu() else "cpu"
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
@@ -37,11 +39,19 @@ def matmul_rate(dtype_name: str = "bfloat16", size: int = 2048, repeats: int = 1
     return 2 * size**3 / best
 
 
+def on_gpu() -> bool:
+    """Whether this machine has a GPU that is used."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def machine_line() -> str:
     """The machine in a few words."""
     import torch
 
-    return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    what = torch.cuda.get_device_name() if on_gpu() else f"{platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{what}, torch {torch.__version__}"
 
 
 def ratios(ours: list[float], theirs: list[float]) -> float:

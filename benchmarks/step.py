@@ -98,7 +98,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
         from ownlm.model.packed import Packed
 
         hidden = model(tokens, positions, Packed(starts, rows))
-        linear_cross_entropy(hidden, model.head_weight, tokens.roll(-1), weights)[0].backward()
+        linear_cross_entropy(hidden, model.head_weight, tokens.roll(-1), weights).backward()
         model.zero_grad()
 
     square, parts = torch.randn(2048, 2048).bfloat16(), Parts(clock)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,19 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("'mps' was asked for, but this machine has none", where="device", hint="use device=auto or cpu")
     return torch.device(name)
+
+
+def on_device(
+    numbers: Sequence[int] | torch.Tensor, device: torch.device, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Numbers of the host as a tensor on a device; whole ones in a list become int64 unless told otherwise: [numbers].
+
+    A GPU takes them from page-locked memory; from any other, the host would wait for all that it is still computing.
+    """
+    import torch
+
+    tensor = numbers if isinstance(numbers, torch.Tensor) else torch.tensor(numbers, dtype=dtype or torch.int64)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def choose_dtype(precision: str, device: torch.device | str) -> torch.dtype:

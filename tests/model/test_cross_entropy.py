@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ownlm.model import cross_entropy
-from ownlm.model.cross_entropy import linear_cross_entropy, token_losses
+from ownlm.model.cross_entropy import chosen_rows, linear_cross_entropy, token_losses
 from ownlm.model.kernels import library
 
 TOKENS, WIDTH, VOCAB = 37, 16, 101
@@ -49,8 +49,9 @@ def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def ours(hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor, scale: float = 1.0) -> Result:
-    loss, count = linear_cross_entropy(hidden, weight, targets, weights)
-    assert int(count) == int((weights != 0).sum())
+    *chosen, count = chosen_rows(hidden, targets, weights)
+    assert count == int((weights != 0).sum())
+    loss = linear_cross_entropy(chosen[0], weight, *chosen[1:])
     (loss * scale).backward()
     assert hidden.grad is not None
     return Result(loss.detach(), hidden.grad, weight.grad)
@@ -94,17 +95,40 @@ def head_options() -> list[tuple[bool, float, float | None]]:
     return list(itertools.product((False, True), (0.0, 0.1), (None, 5.0)))
 
 
-@pytest.mark.usefixtures("route")
-@pytest.mark.usefixtures("chunks")
+@pytest.mark.usefixtures("route", "chunks")
 @pytest.mark.parametrize(("with_bias", "smoothing", "softcap"), head_options())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bias_smoothing_and_softcap_are_the_frameworks(
     dtype: torch.dtype, with_bias: bool, smoothing: float, softcap: float | None
 ) -> None:
+    against_the_framework(dtype, with_bias, smoothing, softcap, compiled=False)
+
+
+@pytest.mark.usefixtures("chunks")
+@pytest.mark.parametrize(("with_bias", "smoothing", "softcap"), head_options())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_compiled_is_the_same_expression(
+    dtype: torch.dtype, with_bias: bool, smoothing: float, softcap: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cross_entropy, "_compiled", lambda: cross_entropy._whole_gradient)
+    against_the_framework(dtype, with_bias, smoothing, softcap, compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_for_this_machine(dtype: torch.dtype) -> None:
+    for options in head_options():
+        against_the_framework(dtype, *options, compiled=True)
+
+
+def against_the_framework(
+    dtype: torch.dtype, with_bias: bool, smoothing: float, softcap: float | None, *, compiled: bool
+) -> None:
     hidden, weight, targets = inputs(dtype)
     weights = WEIGHTS["neither 0 nor 1"]
     bias = torch.randn(VOCAB, generator=torch.Generator().manual_seed(3)).requires_grad_() if with_bias else None
-    loss, _ = linear_cross_entropy(hidden, weight, targets, weights, bias, smoothing=smoothing, softcap=softcap)
+    options: dict[str, Any] = {"smoothing": smoothing, "softcap": softcap, "compiled": compiled}
+    loss = linear_cross_entropy(hidden, weight, targets, weights, bias, **options)
     (loss * 1.5).backward()
 
     ours = [x for x in (hidden, weight, bias) if x is not None]
@@ -167,7 +191,7 @@ def test_a_frozen_head_gets_no_gradient_and_changes_nothing_else() -> None:
 def test_a_frozen_body_gets_no_gradient() -> None:
     hidden, weight, targets = inputs()
     expected = reference(hidden, weight, targets, WEIGHTS["all one"])
-    linear_cross_entropy(hidden.detach(), weight, targets, WEIGHTS["all one"])[0].backward()
+    linear_cross_entropy(hidden.detach(), weight, targets, WEIGHTS["all one"]).backward()
     assert hidden.grad is None and weight.grad is not None and expected.weight is not None
     assert torch.allclose(weight.grad.double(), expected.weight, atol=1e-4)
 
@@ -178,7 +202,7 @@ def test_micro_batches_add_up_to_the_whole() -> None:
     expected = reference(hidden, weight, targets, weights)
     total = torch.zeros(())
     for part in (slice(0, 1), slice(1, 20), slice(20, TOKENS)):
-        loss, _ = linear_cross_entropy(hidden[part], weight, targets[part], weights[part])
+        loss = linear_cross_entropy(hidden[part], weight, targets[part], weights[part])
         loss.backward()
         total += loss.detach()
     assert hidden.grad is not None
@@ -220,7 +244,7 @@ def test_a_measurement_makes_no_gradient(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(cross_entropy._LinearCrossEntropy, "forward", staticmethod(watched))
     with torch.no_grad():
-        loss, _ = linear_cross_entropy(hidden.detach(), weight, targets, torch.ones(TOKENS))
+        loss = linear_cross_entropy(hidden.detach(), weight, targets, torch.ones(TOKENS))
     assert seen and not any(seen)
     assert torch.isclose(loss.double(), reference(hidden, weight, targets, torch.ones(TOKENS)).loss)
 

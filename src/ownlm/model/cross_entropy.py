@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor
 from .kernels import calls
 from .packed import rounded_rows
 
-# Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units.
-CHUNK_BYTES = 104 * 2**20
-# On a CPU the vocabulary is filled up to a multiple of this: two cache lines of bfloat16.
+# Bytes of logits held at once, in the compute dtype: enough rows to fill the matrix units. On a GPU more, since each chunk's
+# part of the head's gradient is read and written in float32, which there takes as long as a product of so many rows.
+CHUNK_BYTES, GPU_CHUNK_BYTES = 104 * 2**20, 416 * 2**20
+# The vocabulary is filled up to a multiple of this: two cache lines of bfloat16, and what a GPU's matrix units ask for.
 VOCAB_STEP = 64
 # Bytes of float32 probabilities worked on at once on a CPU: about what its cache holds, so that the softmax's passes
 # over them cost no memory traffic.
@@ -29,37 +32,48 @@ def linear_cross_entropy(
     *,
     smoothing: float = 0.0,
     softcap: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of next-token predictions, never holding all logits.
+    compiled: bool = False,
+) -> Tensor:
+    """Weighted sum of the cross-entropies of next-token predictions in nats, never holding all logits: a scalar.
 
-    Vocabulary logits exist only for tokens with a weight, and only a chunk at a time: both gradients are computed in
-    the same pass as the loss, so nothing is computed twice either (as in the fused kernels of Hsu et al. 2024).
+    Logits exist only a chunk at a time: both gradients are computed in the same pass as the loss, so nothing is computed
+    twice either (as in the fused kernels of Hsu et al. 2024). A token of weight 0 costs what any other costs:
+    ``chosen_rows`` leaves them out.
 
     Args:
         hidden: [tokens, width], the last norm's output, in the compute dtype.
         weight: [vocab, width], the head's weight.
         targets: [tokens], the token that follows each.
-        weights: [tokens] float32, each token's share in the loss; 0 is not trained.
+        weights: [tokens] float32, each token's share in the loss.
         bias: [vocab], added to the logits.
         smoothing: the share of the target's probability spread evenly over the vocabulary (Szegedy et al. 2016).
         softcap: logits become softcap * tanh(logits / softcap) (Gemma 2).
-
-    Returns:
-        The weighted sum of losses in nats, and the number of tokens with a weight, both scalars.
+        compiled: whether what stands between the products is compiled into a pass or two.
     """
-    trained = weights.nonzero().squeeze(1)
-    count = len(trained)
-    if count < len(weights):
-        # Filled up with the last of them at weight 0, so that the products' shapes are few (see packed.LENGTH_STEP).
-        place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
-        trained = trained[place.clamp(max=count - 1)]
-        hidden, targets = hidden[trained], targets[trained]
-        weights = torch.where(place < count, weights[trained], 0.0)
     if not torch.is_grad_enabled():
         # The function below goes by requires_grad alone, and would make the head's gradient for nobody.
         weight, bias = weight.detach(), None if bias is None else bias.detach()
-    loss = _LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, smoothing, softcap)
-    return loss, torch.tensor(count, device=hidden.device)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, smoothing, softcap, compiled)
+    return loss
+
+
+def chosen_rows(
+    hidden: Tensor, targets: Tensor, weights: Tensor, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """The tokens with a weight, and how many they are; arguments as above.
+
+    On a CPU they are filled up with the last of them at weight 0, so that products' shapes are few (packed.LENGTH_STEP).
+
+    rows: which these are, rising, where that is known: a GPU that is asked for them has to be waited for.
+    """
+    rows = weights.nonzero().squeeze(1) if rows is None else rows
+    count = len(rows)
+    if count == len(weights):
+        return hidden, targets, weights, count
+    place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
+    if count < len(place):
+        rows = rows[place.clamp(max=count - 1)]
+    return hidden[rows], targets[rows], torch.where(place < count, weights[rows], 0.0), count
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -73,6 +87,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weights: Tensor,
         smoothing: float,
         softcap: float | None,
+        compiled: bool,
     ) -> Tensor:
         kernels = calls.usable(hidden) and weight.dtype in (torch.float32, torch.bfloat16)
         # Kernels narrow the weight a little at a time; a copy would be as large as a chunk of logits.
@@ -83,7 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_bias = torch.zeros(len(weight), device=hidden.device) if wants_bias else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         columns = -(-vocab // VOCAB_STEP) * VOCAB_STEP if kernels else len(narrow)
-        most = max(1, CHUNK_BYTES // (hidden.element_size() * columns))
+        most = max(1, (GPU_CHUNK_BYTES if hidden.is_cuda else CHUNK_BYTES) // (hidden.element_size() * columns))
         # Chunks of one size, so that the last is not a sliver.
         rows = max(1, -(-len(hidden) // max(1, -(-len(hidden) // most))))
         # One buffer for every chunk: fresh pages for each would cost more than the softmax.
@@ -96,7 +111,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 calls.linear(hidden[part], narrow, bias, logits)
             else:
                 _logits(hidden[part], narrow, bias, filled)
-            total += _softmax_gradient(logits, targets[part], weights[part], smoothing, softcap, grad_bias)
+            gradient = _compiled() if compiled else _softmax_gradient
+            total += gradient(logits, targets[part], weights[part], smoothing, softcap, grad_bias)
             if grad_hidden is not None and kernels:
                 calls.input_gradient(logits, narrow, grad_hidden[part])
             elif grad_hidden is not None:
@@ -115,7 +131,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx.grads = (None, None, None)
         # To look at it on a CPU saves a pass over the model's largest gradient: a loss that nothing is added to has 1.
         if grad.device.type == "cpu" and grad.item() == 1.0:
-            return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 4
+            return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 5
         # In place: these are ours alone.
         if grad_hidden is not None:
             grad_hidden = grad_hidden.mul_(grad.to(grad_hidden.dtype))
@@ -123,7 +139,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_weight = grad_weight.mul_(grad)
         if grad_bias is not None:
             grad_bias = grad_bias.mul_(grad)
-        return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 4
+        return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 5
 
 
 def _cast(grad: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
@@ -133,10 +149,10 @@ def _cast(grad: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:
 def _narrowed(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """The head's weight in the compute dtype: [vocab, width], where it is a copy filled up with rows of zeros.
 
-    On a CPU, logits whose rows begin anywhere in a cache line take half as long again to make. The added ones are 0, and
-    stay 0 as gradients.
+    Logits whose rows begin anywhere in a cache line take a CPU half as long again to make, and a GPU longer. The added ones
+    are 0, and stay 0 as gradients.
     """
-    if weight.dtype == dtype or weight.device.type != "cpu":
+    if len(weight) % VOCAB_STEP == 0 or (weight.dtype == dtype and weight.device.type == "cpu"):
         return weight.to(dtype)
     narrow = weight.new_empty(-(-len(weight) // VOCAB_STEP) * VOCAB_STEP, weight.shape[1], dtype=dtype)
     narrow[: len(weight)] = weight
@@ -213,6 +229,40 @@ def _softmax_gradient(
             grad_bias += wide.sum(0)
         narrow.copy_(wide)
     return total
+
+
+def _whole_gradient(
+    logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    smoothing: float,
+    softcap: float | None,
+    grad_bias: Tensor | None,
+) -> Tensor:
+    """The same as one expression, so that a compiler reads the logits once for their sums and once for the gradient."""
+    wide, slope = logits.float(), None
+    if softcap is not None:
+        bent = torch.tanh(wide / softcap)
+        wide, slope = softcap * bent, 1 - bent.square()
+    index, weight = targets.unsqueeze(1), weights.unsqueeze(1)
+    chosen, normaliser = wide.gather(1, index), wide.logsumexp(1, keepdim=True)
+    # Compared, not scattered: that would be a pass of its own.
+    hit = torch.arange(logits.shape[1], device=logits.device) == index
+    gradient = (wide - normaliser).exp() - torch.where(hit, 1 - smoothing, 0.0)
+    if smoothing:
+        # Not by lerp: compiled by torch 2.13 with a second value of the share, it takes the first.
+        chosen = (1 - smoothing) * chosen + smoothing * wide.mean(1, keepdim=True)
+        gradient = gradient - smoothing / logits.shape[1]
+    gradient = gradient * weight if slope is None else gradient * weight * slope
+    if grad_bias is not None:
+        grad_bias += gradient.sum(0)
+    logits.copy_(gradient)
+    return ((normaliser - chosen) * weight).sum()
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(_whole_gradient)
 
 
 def token_losses(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..devices import on_device
 from .kernels import calls
 
 # On a CPU the matrix library compiles, and keeps, a kernel of some 10 MB for every shape it meets. Lengths and row counts
@@ -111,7 +112,7 @@ class _ByDocument:
             allowed = allowed & (back < window) & ((back >= 0) if self.causal else (back > -window))
         if filled:
             # A causal query never looks at what comes after its document.
-            lengths = torch.tensor([self.key_lengths[i] for i in members], device=device)
+            lengths = on_device([self.key_lengths[i] for i in members], device)
             allowed = allowed & (key < lengths.view(-1, 1, 1, 1))
             if window is not None:
                 # A query that was added may see nothing within the window, and no key at all would be no number.
@@ -126,8 +127,7 @@ class _ByDocument:
         q, k, v = q[: self.query_starts[-1]], k[: self.key_starts[-1]], v[: self.key_starts[-1]]
         if self._device_starts is None:
             queries, keys = (
-                torch.tensor(starts, dtype=torch.int32, device=q.device)
-                for starts in (self.query_starts, self.key_starts)
+                on_device(starts, q.device, torch.int32) for starts in (self.query_starts, self.key_starts)
             )
             self._device_starts = (queries, keys)
         group = q.shape[1] // k.shape[1]

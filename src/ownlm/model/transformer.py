@@ -33,7 +33,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import Attention, AttentionContext
 from .config import ModelConfig
 from .cross import CrossAttention, Source, SourceTokens
-from .cross_entropy import linear_cross_entropy, token_losses
+from .cross_entropy import chosen_rows, linear_cross_entropy, token_losses
 from .embedding import Embedding, rotary_frequencies, rotary_tables
 from .feedforward import FeedForward
 from .head import ClassifyHead, MaskedHead, SequenceHead, make_head
@@ -104,6 +104,8 @@ class Transformer(nn.Module):
         self.compute_dtype = torch.float32
         # How many blocks, from the first, are computed again in the backward pass to save memory.
         self.recomputed = 0
+        # Whether what is the same whatever the packing is compiled (``compile_parts``).
+        self.compiled = False
         # Where it was loaded from, so that its tokenizer can be found.
         self.source: Path | None = None
         self.embedding = Embedding(config)
@@ -228,32 +230,27 @@ class Transformer(nn.Module):
         weights: Tensor,
         segments: Tensor | None = None,
         smoothing: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
+        rows: Tensor | None = None,
+    ) -> tuple[Tensor, int]:
         """The weighted sum of losses over the vocabulary in nats and the number of trained tokens.
 
         Arguments as in Batch; smoothing is the share of the target's probability spread over all tokens.
         """
         hidden = self.read(tokens, positions, starts, segments)
-        return self.loss_of(hidden, targets, weights, smoothing)
+        return self.loss_of(hidden, targets, weights, smoothing, rows)
 
     def loss_of(
-        self, hidden: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """The same from the stream that ``read`` gave; targets, weights: [tokens]."""
-        rows = len(hidden)
-        targets, weights = _filled(targets, rows), _filled(weights, rows)
-        options: dict[str, Any] = {}
+        self, hidden: Tensor, targets: Tensor, weights: Tensor, smoothing: float = 0.0, rows: Tensor | None = None
+    ) -> tuple[Tensor, int]:
+        """The same from the stream that ``read`` gave; targets, weights: [tokens]; rows: [trained tokens]."""
+        targets, weights = _filled(targets, len(hidden)), _filled(weights, len(hidden))
+        hidden, targets, weights, count = chosen_rows(hidden, targets, weights, rows)
         if isinstance(self.head, MaskedHead):
-            # Few tokens are hidden, so they are chosen before the head's own dense layer.
-            hidden, targets, weights = chosen_rows(hidden, targets, weights)
-            hidden, options["bias"] = self.head(hidden), self.head_bias
-        elif self.head_bias is not None:
-            options["bias"] = self.head_bias
-        if smoothing:
-            options["smoothing"] = smoothing
-        if self.config.logit_softcap is not None:
-            options["softcap"] = self.config.logit_softcap
-        return linear_cross_entropy(hidden, self.head_weight, targets, weights, **options)
+            # Few tokens are hidden, and only these come to the head's own dense layer.
+            hidden = self.head(hidden)
+        options: dict[str, Any] = {"smoothing": smoothing, "softcap": self.config.logit_softcap}
+        options["compiled"] = self.compiled
+        return linear_cross_entropy(hidden, self.head_weight, targets, weights, self.head_bias, **options), count
 
     @torch.no_grad()
     def hidden_states(self, documents: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -296,7 +293,8 @@ class Transformer(nn.Module):
                 module.dropout = probability
 
     def compile_parts(self) -> None:
-        """Compiles what is the same whatever the packing: every feedforward network and norm."""
+        """Compiles what is the same whatever the packing: every feedforward network and norm, and the loss's softmax."""
+        self.compiled = True
         for module in self.modules():
             if isinstance(module, FeedForward | LayerNorm | RMSNorm):
                 module.compile(dynamic=True)
@@ -336,17 +334,6 @@ class Transformer(nn.Module):
 def norm_of(config: ModelConfig) -> nn.Module:
     """A norm over the stream."""
     return make_norm(config.norm, config.width, config.norm_eps, config.norm_unit_offset)
-
-
-def chosen_rows(hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows with a weight, filled up with the last of them at weight 0, so that products' shapes are few."""
-    trained = weights.nonzero().squeeze(1)
-    count = len(trained)
-    if not 0 < count < len(weights):
-        return hidden, targets, weights
-    place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
-    trained = trained[place.clamp(max=count - 1)]
-    return hidden[trained], targets[trained], torch.where(place < count, weights[trained], 0.0)
 
 
 def _filled(x: Tensor, rows: int) -> Tensor:

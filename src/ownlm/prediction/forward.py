@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..devices import on_device
 from ..model.head import ClassifyHead, SpanHead
 from ..model.transformer import Transformer
 from ..tokens.batch import Batch
@@ -17,7 +18,7 @@ def label_logits(model: Transformer, batch: Batch) -> Tensor:
     """A classification model's float32 logits of each document: [documents, labels]."""
     assert isinstance(model.head, ClassifyHead), "the model classifies"
     hidden = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
-    rows = torch.tensor(model.head.rows(batch.document_starts), device=hidden.device)
+    rows = on_device(model.head.rows(batch.document_starts), hidden.device)
     return model.head(hidden.index_select(0, rows).float())
 
 
@@ -36,7 +37,7 @@ def by_document(values: Tensor, starts: tuple[int, ...], empty: float) -> Tensor
         starts: where each begins, and the end of the last.
         empty: what stands after the end of a shorter document.
     """
-    begins = torch.tensor(starts, device=values.device)
+    begins = on_device(starts, values.device)
     lengths = begins[1:] - begins[:-1]
     longest = max((end - begin for begin, end in itertools.pairwise(starts)), default=0)
     place = torch.arange(longest, device=values.device)

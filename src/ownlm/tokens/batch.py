@@ -25,6 +25,7 @@ class Batch:
         segments: [N] int64, the kind of segment each token is in, where the model tells them apart.
         columns: numbers of each document, such as its label: [D, width] each.
         source: the D documents that an encoder reads and that these are made from, where the model has one.
+        located: what ``rows`` gives, once ``with_rows`` has looked for them; whoever changes the weights, before that.
     """
 
     tokens: Tensor
@@ -36,6 +37,7 @@ class Batch:
     segments: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     source: Batch | None = None
+    located: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -49,6 +51,15 @@ class Batch:
     def trained_tokens(self) -> int:
         """How many targets have a share in the loss."""
         return int((self.weights != 0).sum())
+
+    @property
+    def rows(self) -> Tensor:
+        """Which targets have a share in the loss: [trained tokens] int64, rising."""
+        return self.weights.nonzero().squeeze(1) if self.located is None else self.located
+
+    def with_rows(self) -> Batch:
+        """The same batch that knows its ``rows``: a GPU that was asked for them later would have to be waited for."""
+        return replace(self, located=self.rows)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -68,6 +79,7 @@ class Batch:
             segments=None if self.segments is None else change(self.segments),
             columns={name: change(values) for name, values in self.columns.items()},
             source=None if self.source is None else self.source._mapped(change),
+            located=None if self.located is None else change(self.located),
         )
 
     def split_pairs(self) -> Batch:
@@ -94,4 +106,4 @@ class Batch:
 
     def untrained(self) -> Batch:
         """The same documents with no target to learn; it counts nowhere."""
-        return replace(self, weights=torch.zeros_like(self.weights), documents=())
+        return replace(self, weights=torch.zeros_like(self.weights), documents=(), located=None)

@@ -56,13 +56,13 @@ class Ahead:
     def _make(self, step: int, micro_batch_tokens: int) -> Batches:
         rank, count = self._workers.rank, self._workers.count
         loaded = self._loader.micro_batches(step, micro_batch_tokens, rank, count)
-        batches = [self._ready(batch, step) for batch in loaded]
+        batches = [self._placed(self._objective.batch(batch, step)) for batch in loaded]
         if count == 1:
             return batches, []
         missing = self._loader.rounds(step, micro_batch_tokens, count) - len(batches)
-        idle = [self._ready(self._loader.idle_batch(step), step).untrained()] * missing
+        idle = [self._placed(self._objective.batch(self._loader.idle_batch(step), step).untrained())] * missing
         return batches, idle
 
-    def _ready(self, batch: Batch, step: int) -> Batch:
-        batch = self._objective.batch(batch, step)
+    def _placed(self, batch: Batch) -> Batch:
+        batch = batch.with_rows()
         return batch.pinned() if self._pinned else batch

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from ...config import Config
+from ...devices import on_device
 from ...errors import ConfigError, DataError, nearest
 from ...prediction import metrics
 from ...prediction.forward import label_logits
@@ -259,7 +260,7 @@ class Classify(Objective[ClassifyConfig]):
 
     def _document_weights(self, batch: Batch) -> Tensor:
         """How much each document counts: [documents]; one that is not trained counts nothing."""
-        weights = batch.weights[torch.tensor(batch.document_starts[:-1], device=batch.weights.device)]
+        weights = batch.weights[on_device(batch.document_starts[:-1], batch.weights.device)]
         if self._weights is None or self._known_shape.problem != "single":
             return weights
         return weights * self._weights.to(weights.device)[batch.columns["label"][:, 0]]
@@ -267,8 +268,8 @@ class Classify(Objective[ClassifyConfig]):
     def _loss_of(self, logits: Tensor, batch: Batch, share: float) -> Tensor:
         """The sum of the documents' losses times ``share``; logits: [documents, labels]."""
         labels, smoothing = batch.columns["label"], self.config.smoothing
-        trained = batch.weights[torch.tensor(batch.document_starts[:-1], device=batch.weights.device)]
-        own = None if self._weights is None else self._weights.to(logits.device)
+        trained = batch.weights[on_device(batch.document_starts[:-1], batch.weights.device)]
+        own = None if self._weights is None else on_device(self._weights, logits.device)
         match self._known_shape.problem:
             case "single":
                 options: dict[str, Any] = {"weight": own, "label_smoothing": smoothing, "reduction": "none"}

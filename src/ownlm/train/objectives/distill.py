@@ -163,8 +163,7 @@ class Distill(Objective[DistillConfig]):
         hidden = model.read(*place)
         with torch.no_grad():
             teacher_hidden = teacher.read(*place)
-        rows = batch.weights.nonzero().squeeze(1)
-        count = len(rows)
+        rows, count = batch.rows, len(batch.rows)
         # Filled up with the last of them at weight 0, so that the products' shapes are few (see packed.LENGTH_STEP).
         number = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
         rows = rows[number.clamp(max=max(0, count - 1))] if count else rows

@@ -50,8 +50,8 @@ class _NextTokens(Objective[C]):
 
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
         """See Objective.loss."""
-        weights = batch.weights * share
-        return model.loss(batch.tokens, batch.positions, batch.document_starts, batch.targets, weights)[0]
+        place = batch.tokens, batch.positions, batch.document_starts
+        return model.loss(*place, batch.targets, batch.weights * share, rows=batch.rows)[0]
 
     def _read(self, path: Path, reading: Reading, kind: Kind, too_long: Any) -> PreparedData:
         return tokenize_files(

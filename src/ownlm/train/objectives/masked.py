@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...config import Config
+from ...devices import on_device
 from ...errors import ConfigError, DataError, ModelError
 from ...model.head import MaskedHead
 from ...tokens.batch import Batch
@@ -165,7 +166,7 @@ class Masked(Objective[MaskedConfig]):
     def loss(self, model: Transformer, batch: Batch, share: float, pair_share: float | None = None) -> Tensor:
         """The sum of the tokens' losses times ``share``, and of the pairs' times ``pair_share`` (none is ``share``)."""
         stream = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
-        loss, _ = model.loss_of(stream, batch.targets, batch.weights * share)
+        loss, _ = model.loss_of(stream, batch.targets, batch.weights * share, rows=batch.rows)
         if not self.config.next_sentence:
             return loss
         return loss + (share if pair_share is None else pair_share) * _pairs(model, stream, batch)[0]
@@ -184,8 +185,8 @@ class Masked(Objective[MaskedConfig]):
             stream = model.read(batch.tokens, batch.positions, batch.document_starts, batch.segments)
             total, count = model.loss_of(stream, batch.targets, batch.weights)
             sums["loss"] += total.item()
-            sums["told"] += int(count)
-            for rows in batch.weights.nonzero().squeeze(1).split(ROWS):
+            sums["told"] += count
+            for rows in batch.rows.split(ROWS):
                 guesses = model.logits_of(stream[rows]).argmax(-1)
                 sums["right"] += int((guesses == batch.targets[rows]).sum())
             if self.config.next_sentence:
@@ -205,7 +206,7 @@ class Masked(Objective[MaskedConfig]):
 
 def _told(batch: Batch) -> Tensor:
     """1 for each document with a token to be told, else 0: [documents] float32."""
-    starts = torch.tensor(batch.document_starts, device=batch.weights.device)
+    starts = on_device(batch.document_starts, batch.weights.device)
     counted = F.pad((batch.weights != 0).cumsum(0), (1, 0))
     return (counted[starts].diff() > 0).float()
 
@@ -214,7 +215,7 @@ def _pairs(model: Transformer, stream: Tensor, batch: Batch) -> tuple[Tensor, Te
     """Of the pairs that count: the sum of their losses, how many were told right, how many there are."""
     assert isinstance(model.head, MaskedHead)
     counts = _told(batch)
-    logits = model.head.pairs(stream[torch.tensor(batch.document_starts[:-1], device=stream.device)])
+    logits = model.head.pairs(stream[on_device(batch.document_starts[:-1], stream.device)])
     # The public classes' first logit is for a second half that follows.
     labels = 1 - batch.columns[FOLLOWS][:, 0]
     losses = F.cross_entropy(logits, labels, reduction="none")

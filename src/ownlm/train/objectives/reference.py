@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ...devices import on_device
 from ...errors import DamagedError, DataError, UserError
 from ...files import new_folder, read_json, remove_partial, verify_folder, write_json
 from ...model.checkpoint import save_tensors
@@ -48,22 +49,21 @@ Document = tuple[NDArray[np.int64], NDArray[np.bool_]]
 def document_log_probs(model: Transformer, batch: Batch) -> Tensor:
     """The sum of the log-probabilities of each document's trained tokens, in nats: [documents] float32."""
     hidden = model.read(batch.tokens, batch.positions, batch.document_starts)
-    rows = batch.weights.nonzero().squeeze(1)
-    count = len(rows)
+    rows, count = batch.rows, len(batch.rows)
     # Filled up with the last of them, so that the products' shapes are few (see packed.LENGTH_STEP).
     place = torch.arange(rounded_rows(count, hidden.device), device=hidden.device)
     filled = rows[place.clamp(max=max(0, count - 1))] if count else rows
     log_probs = target_log_probs(
         hidden[filled], model.head_weight, batch.targets[filled], softcap=model.config.logit_softcap
     )
-    starts = torch.tensor(batch.document_starts, device=hidden.device)
+    starts = on_device(batch.document_starts, hidden.device)
     document = torch.bucketize(rows, starts[1:], right=True)
     return log_probs.new_zeros(len(starts) - 1).index_add(0, document, log_probs[:count])
 
 
 def trained_counts(batch: Batch) -> Tensor:
     """How many trained tokens each document has: [documents] float32, on the batch's device."""
-    starts = torch.tensor(batch.document_starts, device=batch.weights.device)
+    starts = on_device(batch.document_starts, batch.weights.device)
     document = torch.bucketize(torch.arange(len(batch), device=starts.device), starts[1:], right=True)
     return batch.weights.new_zeros(len(starts) - 1).index_add(0, document, (batch.weights != 0).float())
 

@@ -118,7 +118,8 @@ class Seq2Seq(Objective[Seq2SeqConfig]):
     def loss(self, model: Transformer, batch: Batch, share: float) -> Tensor:
         """See Objective.loss."""
         smoothing = self.config.smoothing if model.training else 0.0
-        return model.loss_of(read_pairs(model, batch), batch.targets, batch.weights * share, smoothing)[0]
+        stream = read_pairs(model, batch)
+        return model.loss_of(stream, batch.targets, batch.weights * share, smoothing, batch.rows)[0]
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss without smoothing, and the accuracy."""
@@ -127,8 +128,7 @@ class Seq2Seq(Objective[Seq2SeqConfig]):
             there = batch.to(model.device)
             hidden = read_pairs(model, there)
             total += model.loss_of(hidden, there.targets, there.weights)[0].item()
-            asked = there.weights.nonzero().squeeze(1)
-            for rows in asked.split(_ROWS):
+            for rows in there.rows.split(_ROWS):
                 best = model.logits_of(hidden[rows]).argmax(-1)
                 right += (best == there.targets[rows]).sum().item()
             units += self.units(batch)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ...config import Config
+from ...devices import on_device
 from ...errors import DataError
 from ...prediction.forward import by_document, span_logits
 from ...prediction.spans import Decoded, ReadWindow, decode, window_logits
@@ -209,7 +210,7 @@ class Span(Objective[SpanConfig]):
 
 def _trained(batch: Batch) -> Tensor:
     """1 for each window that is trained, else 0: [windows]."""
-    return (batch.weights[torch.tensor(batch.document_starts[:-1], device=batch.weights.device)] != 0).float()
+    return (batch.weights[on_device(batch.document_starts[:-1], batch.weights.device)] != 0).float()
 
 
 def _text(asked: _Asked, decoded: Decoded) -> str:
