@@ -80,9 +80,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from ownlm.model.checkpoint import random_model
     from ownlm.model.families import config_from_user
-    from ownlm.train.memory import keep_freed_pages
+    from ownlm.train.memory import prepare_memory
 
-    keep_freed_pages()
+    prepare_memory(torch.device("cpu"))
     clock = time.perf_counter if arguments.wall else time.thread_time
     shape = {"family": "gpt2", "layers": arguments.layers, "width": arguments.width, "heads": arguments.heads}
     config = config_from_user(shape | {"vocab_size": arguments.vocab, "max_positions": arguments.length})

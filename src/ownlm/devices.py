@@ -162,6 +162,15 @@ def usable_memory_bytes() -> int:
     return min(limits, default=0)
 
 
+def available_memory_bytes() -> int:
+    """Memory that this process may still take: what the machine has left, and what a container's limit leaves it."""
+    limits = [max(0, usable_memory_bytes() - resident_bytes())]
+    for line in _read(Path("/proc/meminfo")).split("\n"):
+        if line.startswith("MemAvailable:"):
+            limits.append(int(line.split()[1]) * 1024)
+    return min(limits)
+
+
 def resident_bytes() -> int:
     """What this process holds in memory now; 0 where the system does not tell."""
     for line in _read(Path("/proc/self/status")).split("\n"):

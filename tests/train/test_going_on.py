@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import subprocess
 import sys
@@ -15,7 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ownlm import native
 from ownlm.errors import OwnlmError
+from ownlm.train.allocator import allocator_library
 from ownlm.train.loop import Loop
 from ownlm.train.objectives.language import Causal
 
@@ -134,7 +137,10 @@ from ownlm.train.config import read_train_config
 from ownlm.train.run import run_training
 config = json.loads(sys.argv[1])
 limit = int(sys.argv[2])
-if limit:
+if limit and sys.argv[3] == "ours":
+    from ownlm.train import allocator
+    allocator.available_memory_bytes = lambda: limit
+elif limit:
     from ownlm.train.gradient import Gradients
     make = Gradients.make
     def limited(self, *arguments):
@@ -152,17 +158,26 @@ print(json.dumps([row["loss"] for row in run.metrics if "loss" in row]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="the system has no limit on a process's memory")
-def test_a_real_limit_of_memory_is_lived_with(settings: dict[str, Any]) -> None:
-    """A process whose memory is limited by the system: the same losses, in smaller micro-batches."""
+@pytest.mark.parametrize("whose", ["the system's", "ours"])
+def test_a_real_limit_of_memory_is_lived_with(settings: dict[str, Any], whose: str) -> None:
+    """A process whose memory is limited: the same losses, in smaller micro-batches."""
+    if whose == "ours" and allocator_library() is None:
+        pytest.skip("no compiler is installed")
+    environment = {**os.environ} | ({} if whose == "ours" else {native.SWITCH: "off"})
     shape = settings["model"] | {"width": 256, "layers": 6, "heads": 4, "max_positions": 256}
     config = settings | {"model": shape, "batch_tokens": 4096, "micro_batch_tokens": 4096, "steps": 2}
     config["data"] = {"train": settings["data"]["train"]}
     results = []
     for name, limit in (("free", 0), ("limited", 260 * 2**20)):
-        given = json.dumps(config | {"out": settings["out"] + name})
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, given, str(limit)], capture_output=True, text=True, check=False
-        )
+        command = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            json.dumps(config | {"out": settings["out"] + name}),
+            str(limit),
+            whose,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         results.append(json.loads(done.stdout.splitlines()[-1]))
         assert ("does not fit into memory" in done.stderr) == bool(limit), done.stderr

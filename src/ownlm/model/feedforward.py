@@ -28,11 +28,14 @@ class FeedForward(nn.Module):
 
     For the backward pass only the up projection's output is kept, and the activation is computed from it again: its
     result is as large as everything attention keeps, and takes a few percent of a step to make.
+
+    Attributes:
+        spares: whether it does so; where its whole block is computed again, that would keep what the block does not.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.activation, self.gated = config.activation, config.gated
+        self.activation, self.gated, self.spares = config.activation, config.gated, True
         inner = config.feedforward_width
         self.up = Linear(config.width, (inner, inner) if config.gated else inner, config.feedforward_bias)
         self.down = Linear(inner, config.width, config.feedforward_bias)
@@ -42,7 +45,7 @@ class FeedForward(nn.Module):
         inner = self.up(x)
         if isinstance(self.down, Linear) and self.down.weight.dtype == torch.float32 and calls.usable(inner):
             return _KernelDown.apply(inner, self.activation, self.gated, self.down.weight, self.down.bias)
-        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self.spares or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.down(self._activated(inner))
         # detach: what is kept for making it again must not keep the graph alive.
         activated, kept = self._activated(inner), inner.detach()

@@ -102,8 +102,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.compute_dtype = torch.float32
-        # How many blocks, from the first, are computed again in the backward pass to save memory.
-        self.recomputed = 0
+        self._recomputed = 0
         # Whether what is the same whatever the packing is compiled (``compile_parts``).
         self.compiled = False
         # Where it was loaded from, so that its tokenizer can be found.
@@ -120,6 +119,19 @@ class Transformer(nn.Module):
         self.frequencies: Tensor | None
         frequencies = rotary_frequencies(config) if config.position == "rotary" else None
         self.register_buffer("frequencies", frequencies, persistent=False)
+
+    @property
+    def recomputed(self) -> int:
+        """How many blocks, from the first, are computed again in the backward pass to save memory."""
+        return self._recomputed
+
+    @recomputed.setter
+    def recomputed(self, count: int) -> None:
+        self._recomputed = count
+        for blocks in (self.encoder or (), self.layers):
+            for layer, block in enumerate(blocks):
+                assert isinstance(block, Block)
+                block.feedforward.spares = layer >= count
 
     @property
     def device(self) -> torch.device:

@@ -8,22 +8,34 @@ from contextlib import suppress
 import torch
 
 from ..model.config import ModelConfig
+from .allocator import allocator
 
 # On a CPU more tokens at once only cost memory: the matrix units are full well before this.
 CPU_MICRO_BATCH_TOKENS = 2048
 
 
-def keep_freed_pages() -> None:
-    """Asks glibc to keep freed memory instead of giving it back to the system at once.
+def prepare_memory(device: torch.device) -> None:
+    """What a training process does once, before there is a model.
 
     A step frees and takes the same gigabyte again, and each time the kernel would hand out zeroed pages one fault at a
-    time: a quarter of a GPT-2 step on two cores. Elsewhere than on glibc this does nothing.
+    time: a quarter of a GPT-2 step on two cores. On a CPU tensors go into memory of our own, which keeps them (see
+    allocator.py); glibc is asked to keep what else is freed. Elsewhere than on glibc that does nothing.
     """
+    if device.type == "cpu":
+        allocator()
     # The two options' numbers are mallopt's own (malloc.h): M_MMAP_MAX and M_TRIM_THRESHOLD.
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)
         mallopt(-1, -1)
+
+
+def release_freed_pages(device: torch.device) -> None:
+    """Gives freed memory back to the system: a run's result is made in what is left."""
+    if device.type == "cpu" and (own := allocator()) is not None:
+        own.release()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def auto_micro_batch_tokens(config: ModelConfig, batch_tokens: int, device: torch.device) -> int:

@@ -27,6 +27,7 @@ from .canaries import measure_memorisation
 from .config import TrainConfig, plain
 from .folder import PLAN, REPORT, SUMMARY, Run, Say, asked
 from .loop import Loop
+from .memory import release_freed_pages
 from .repeats import passes
 from .sharding import gathered_all
 
@@ -34,6 +35,7 @@ from .sharding import gathered_all
 def finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
     """The result: the best weights where there was validation, else the last; merged, saved, summed up."""
     workers = loop.workers
+    release_freed_pages(loop.device)
     _take_best(config, folder, loop, say)
     assessed, memorised = assess_result(config, loop), _memorised(config, loop, say)
     weights = gathered_all(checkpoint.trained_weights(loop.saved), workers)

@@ -41,7 +41,7 @@ from .data import TrainingData, prepare_data
 from .ema import Ema
 from .folder import CONFIG, Run, Say, check_config, finished_run, locked, logged
 from .loop import Loop
-from .memory import auto_micro_batch_tokens, keep_freed_pages
+from .memory import auto_micro_batch_tokens, prepare_memory
 from .optimizer import make_optimizer, trained_parameters
 from .repeats import repeats
 from .result import count_parameters, finish
@@ -83,6 +83,7 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             check_best(config.validate_.best, setup.objective, data.validation is not None)
         micro_batch_tokens = _micro_batch(config, setup.shape, device)
         recomputed = _recomputed(config, setup, data, micro_batch_tokens, device, workers, say)
+        prepare_memory(device)
         model = make_model(config, setup, device, workers)
         model.recomputed = recomputed
         setup.objective.begin(model, data, folder)
@@ -108,7 +109,6 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             workers=workers,
         )
         _announce(loop, say)
-        keep_freed_pages()
         loop.train()
         return finish(config, folder, loop, setup.base, say)
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ownlm import native
 from ownlm.model.kernels import calls, library
 
 pytestmark = pytest.mark.skipif(
@@ -33,7 +34,7 @@ def off_by(found: Tensor, expected: Tensor) -> float:
 def unit(request: pytest.FixtureRequest) -> Iterator[None]:
     """With the matrix unit where there is one, and without it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(library.SWITCH, request.param)
+        patch.setenv(native.SWITCH, request.param)
         library.library.cache_clear()
         yield
     library.library.cache_clear()

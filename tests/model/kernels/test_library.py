@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ownlm import native
 from ownlm.model.kernels import calls, library
 
 COMPILES = library.library() is not None
@@ -28,7 +29,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("empty_cache")
 def test_switched_off_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(library.SWITCH, "off")
+    monkeypatch.setenv(native.SWITCH, "off")
     assert library.library() is None
     assert not calls.usable(torch.zeros(2, 2, dtype=torch.bfloat16))
     assert not list(tmp_path.iterdir())
@@ -76,7 +77,7 @@ def test_two_processes_at_once_make_one_library_and_say_nothing(empty_cache: Pat
 def test_a_library_that_does_not_load_is_no_error(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = empty_cache / "kernels.so"
     damaged.write_bytes(b"no library")
-    monkeypatch.setattr(library, "_compiled", lambda flags: damaged)
+    monkeypatch.setattr(native, "compiled", lambda *arguments: damaged)
     assert library.library() is None
 
 

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <new>
+#include <vector>
 
 #include "unit.h"
 
@@ -25,16 +27,58 @@ inline bf16 narrow(float x) {
   return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
+// Blocks that this thread used before, to be used again: the system's allocator seldom finds the hole that an aligned block
+// left when the next one of that size is asked for, and its heap grows for hours.
+struct Pool {
+  struct Block {
+    void* memory;
+    int64_t bytes;
+  };
+  std::vector<Block> blocks;
+
+  ~Pool() {
+    for (const Block& block : blocks) std::free(block.memory);
+  }
+
+  // The smallest block that is large enough; where none is, the largest makes room for a new one.
+  Block take(int64_t bytes) {
+    auto best = blocks.end(), largest = blocks.end();
+    for (auto block = blocks.begin(); block != blocks.end(); ++block) {
+      if (block->bytes >= bytes && (best == blocks.end() || block->bytes < best->bytes)) best = block;
+      if (largest == blocks.end() || block->bytes > largest->bytes) largest = block;
+    }
+    if (best != blocks.end()) {
+      const Block found = *best;
+      blocks.erase(best);
+      return found;
+    }
+    if (largest != blocks.end()) {
+      std::free(largest->memory);
+      blocks.erase(largest);
+    }
+    void* memory = std::aligned_alloc(64, bytes);
+    if (!memory) throw std::bad_alloc();
+    return {memory, bytes};
+  }
+
+  static Pool& own() {
+    static thread_local Pool pool;
+    return pool;
+  }
+};
+
+struct GiveBack {
+  int64_t bytes = 0;
+  void operator()(void* memory) const { Pool::own().blocks.push_back({memory, bytes}); }
 };
 template <typename T>
-using Scratch = std::unique_ptr<T[], Free>;
+using Scratch = std::unique_ptr<T[], GiveBack>;
 
-// Memory that begins a cache line and is not filled with zeros.
+// Memory that begins a cache line and is not filled with zeros; given back by the thread that asked for it.
 template <typename T>
 Scratch<T> scratch(int64_t count) {
-  return Scratch<T>(static_cast<T*>(std::aligned_alloc(64, rounded(std::max<int64_t>(count, 1) * sizeof(T), 64))));
+  const auto block = Pool::own().take(rounded(std::max<int64_t>(count, 1) * sizeof(T), 64));
+  return Scratch<T>(static_cast<T*>(block.memory), GiveBack{block.bytes});
 }
 
 // The first `count` of 32 values as bfloat16, zeros after them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 
 from ...model.config import ModelConfig
 from ...model.quantized import block_weights, quantized_bytes
+from ..allocator import allocator_library
 from ..config import TrainConfig
 from ..memory import activation_bytes_per_token
 from .probe import Probe
@@ -21,10 +23,11 @@ STATES: Mapping[tuple[str, str], float] = {
     ("muon", "float32"): 4.0,
     ("muon", "eight_bit"): 1.0 + 4 / 256,
 }
-# What a CPU's allocator holds beyond what is in use: freed blocks of other sizes than those asked for next.
-CPU_SLACK = 1.06
-# The same of CUDA's caching allocator, by its own figures for reserved and allocated memory.
-CUDA_SLACK = 1.08
+# What is held beyond the tensors in use, as a share of a step's: with the allocator of our own (allocator.py) what fits into no
+# hole; without it holes in glibc's heap; on a GPU what CUDA's caching allocator keeps, by its own figures.
+OWN_SLACK, SYSTEM_SLACK, CUDA_SLACK = 0.03, 0.40, 0.08
+# And besides, on a CPU: libraries that are loaded in the first step, and what kernels work in.
+LIBRARIES = 85_000_000
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,32 @@ def optimizer_bytes(config: TrainConfig, trained: int) -> int:
 def step_bytes(probe: Probe, layers: int, gradients: int, micro_batches: int, recomputed: int, block_input: int) -> int:
     """What a step adds at its worst moment.
 
-    The loss is there when every layer keeps its activations; from then on each layer that is done frees its own and
-    leaves its gradient. With several micro-batches the gradients of those before are there all along.
+    The loss is there when every layer keeps its activations; from then on each layer, from the last to the first, has all
+    of them while it works, then frees them and leaves its gradient. With several micro-batches the gradients of those
+    before are there all along, and new ones are added to them.
 
     Args:
         probe: one and two of the layers, measured.
         layers: the model's.
         gradients: bytes of all gradients.
         micro_batches: in a step.
-        recomputed: layers that keep only their input and are computed again.
+        recomputed: layers, from the first, that keep only their input and are computed again.
         block_input: bytes of that input.
     """
-    more, per_layer = layers - 1, probe.layer_kept
-    spared = min(recomputed, layers) * max(0, per_layer - block_input)
-    kept = probe.one.kept + more * per_layer - spared
-    # A layer that is computed again keeps everything for that while.
-    again = per_layer if recomputed else 0
+    per_layer = probe.layer_kept
+    kept = [min(block_input, per_layer) if layer < recomputed else per_layer for layer in range(layers)]
     layer_gradient = 4 * (probe.trained[1] - probe.trained[0])
-    at_loss = probe.one.loss_peak + more * per_layer - spared
-    working = max(0, probe.one.backward_peak - probe.one.kept) + again
-    in_backward = max(kept + working, kept + working + more * (layer_gradient - per_layer))
-    before = gradients if micro_batches > 1 else 0
-    return max(before + at_loss, before + in_backward, gradients)
+    at_loss = probe.one.loss_peak - per_layer + sum(kept)
+    # One layer alone, and beside it what those below keep and those above have left.
+    in_backward = [
+        probe.one.backward_peak + below + above * layer_gradient
+        for below, above in zip(itertools.accumulate(kept[:-1], initial=0), range(layers - 1, -1, -1), strict=True)
+    ]
+    if micro_batches > 1:
+        # What one layer leaves is added, and gone again.
+        first = at_loss, *in_backward
+        return max(*first, gradients + at_loss, gradients + probe.one.backward_peak + sum(kept[:-1]))
+    return max(at_loss, *in_backward, gradients)
 
 
 def step_bytes_by_arithmetic(shape: ModelConfig, micro_batch_tokens: int, gradients: int, micro_batches: int) -> int:
@@ -104,7 +111,8 @@ def step_bytes_by_arithmetic(shape: ModelConfig, micro_batch_tokens: int, gradie
 
 def with_slack(process: int, weights: int, optimizer: int, step: int, device: torch.device) -> Memory:
     """The whole, with what the device's allocator holds besides."""
-    share = (CUDA_SLACK if device.type == "cuda" else CPU_SLACK) - 1
-    # On a GPU the process itself is elsewhere.
-    process = 0 if device.type == "cuda" else process
-    return Memory(process, weights, optimizer, step, round(share * (weights + optimizer + step)))
+    if device.type == "cuda":
+        # The process itself is elsewhere.
+        return Memory(0, weights, optimizer, step, round(CUDA_SLACK * (weights + optimizer + step)))
+    share = SYSTEM_SLACK if allocator_library() is None else OWN_SLACK
+    return Memory(process, weights, optimizer, step, LIBRARIES + round(share * step))

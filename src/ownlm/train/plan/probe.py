@@ -62,10 +62,11 @@ class Probe:
         """Bytes that one more layer keeps for the backward pass."""
         return max(0, self.two.kept - self.one.kept)
 
-    def seconds(self, layers: int) -> float:
-        """Forward and backward of one micro-batch through so many layers."""
+    def seconds(self, layers: int, recomputed: int = 0) -> float:
+        """Forward and backward of one micro-batch through so many layers, some of them forward twice."""
         layer = max(self.two.seconds - self.one.seconds, 0.1 * self.one.seconds)
-        return max(self.one.seconds - layer, 0.0) + layers * layer
+        # Forward is a third of it: one product of three.
+        return max(self.one.seconds - layer, 0.0) + (layers + recomputed / 3) * layer
 
 
 def probe(

@@ -116,9 +116,8 @@ def make_plan(
     device = choose_device(config.device)
     kind = find_gpu(gpu) if gpu is not None else None
     setup = set_up(config)
+    # Without its data a run whose steps are given can be planned all the same.
     data = None if config.steps is not None and not _all_there(config) else prepare_data(config, setup, say)
-    if data is None and config.steps is None:
-        raise ConfigError("without its data a plan needs the number of steps", where="steps")
     return _planned(config, setup, data, device, kind, gpus, price)
 
 
@@ -138,12 +137,14 @@ def _planned(
     parameters = shape.parameters()
     trained = parameters if config.adapter is None else adapter_parameters(shape, config.adapter)
     length = min(config.data.length or shape.max_positions, shape.max_positions, config.batch_tokens)
+    # Before the probe, which leaves freed memory behind.
+    process = resident_bytes()
     probed = None
     if gpu is None:
         probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
     recomputed = 0 if config.recompute == "auto" else config.recompute
-    memory = predict_memory(config, setup, probed, micro, trained, device, recomputed)
-    speed = None if probed is None else predicted_speed(config, probed, shape.layers, trained, micro)
+    memory = predict_memory(config, setup, probed, micro, trained, device, process, recomputed)
+    speed = None if probed is None else predicted_speed(config, probed, shape.layers, trained, recomputed)
     seconds = None if speed is None else tokens / speed
     available = _available(device)
     cluster = None
@@ -180,9 +181,13 @@ def predict_memory(
     micro: int,
     trained: int,
     device: torch.device,
+    process: int,
     recomputed: int = 0,
 ) -> Memory:
-    """The most memory at once, with micro-batches of ``micro`` tokens and so many layers computed again."""
+    """The most memory at once, with micro-batches of ``micro`` tokens and so many layers computed again.
+
+    process: bytes that the process holds before there is a model.
+    """
     shape = setup.shape
     compute = choose_dtype(config.precision, device)
     gradients = 4 * trained
@@ -193,7 +198,7 @@ def predict_memory(
         block_input = probed.tokens * shape.width * compute.itemsize
         step = step_bytes(probed, shape.layers, gradients, several, recomputed, block_input)
     weights = weight_bytes(config, shape, trained, compute)
-    return with_slack(resident_bytes(), weights, optimizer_bytes(config, trained), step, device)
+    return with_slack(process, weights, optimizer_bytes(config, trained), step, device)
 
 
 def fitting_recompute(
@@ -207,9 +212,10 @@ def fitting_recompute(
     shape = setup.shape
     trained = shape.parameters() if config.adapter is None else adapter_parameters(shape, config.adapter)
     length = min(config.data.length or shape.max_positions, shape.max_positions, config.batch_tokens)
+    process = resident_bytes()
     probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
     for recomputed in range(shape.layers + 1):
-        memory = predict_memory(config, setup, probed, micro, trained, device, recomputed)
+        memory = predict_memory(config, setup, probed, micro, trained, device, process, recomputed)
         if memory.total <= budget:
             return recomputed, memory
     raise ConfigError(
@@ -219,11 +225,11 @@ def fitting_recompute(
     )
 
 
-def predicted_speed(config: TrainConfig, probed: Probe, layers: int, trained: int, micro: int) -> float:
-    """Tokens a second of the whole run."""
+def predicted_speed(config: TrainConfig, probed: Probe, layers: int, trained: int, recomputed: int) -> float:
+    """Tokens a second of the whole run, in which so many layers are computed again."""
     rounds = max(1.0, config.batch_tokens / max(1, probed.tokens))
     per_parameter = probed.two.update_seconds / max(1, probed.trained[1])
-    seconds = rounds * probed.seconds(layers) + per_parameter * trained
+    seconds = rounds * probed.seconds(layers, recomputed) + per_parameter * trained
     return config.batch_tokens / (seconds * OVERHEAD)
 
 
