@@ -14,7 +14,7 @@ from .devices import choose_device, choose_dtype
 from .engine.engine import Engine
 from .engine.requests import SamplingOptions
 from .errors import UserError, nearest
-from .files import new_folder
+from .files import check_replaceable, new_folder
 from .model.adapters import load_adapter
 from .model.adapters import merge as merge_adapter
 from .model.checkpoint import load_model_folder
@@ -25,7 +25,7 @@ from .prediction.classes import Labels, classify
 from .prediction.gaps import Filled, fill
 from .prediction.heads import check_head
 from .prediction.rewriting import RewriteOptions, Rewritten, rewrite
-from .tokens.tokenizer import Tokenizer
+from .tokens.tokenizer import FILES, Tokenizer
 from .tokens.tokenizer import load_tokenizer as load_tokenizer_folder
 from .tokens.train_bpe import Kind
 from .tokens.train_bpe import train_tokenizer as train_tokenizer_on
@@ -73,8 +73,9 @@ def train_tokenizer(inputs: Sequence[str | Path], vocab_size: int, out: str | Pa
 
     Raises:
         DataError: a file is missing or is no text.
-        UserError: the vocabulary is too small.
+        UserError: the vocabulary is too small, or something else than a tokenizer stands at ``out``.
     """
+    check_replaceable(Path(out), FILES)
     tokenizer = train_tokenizer_on(read_texts(inputs), vocab_size, kind)
     with new_folder(Path(out)) as folder:
         tokenizer.save(folder)

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +132,20 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: the file is missing, or is not JSON (with its line).
     """
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"this is not valid JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f"{path}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else str(path)
+        raise DataError(f"this is not valid JSON: {json_fault(error)}", where=where) from None
+
+
+def json_fault(error: ValueError | RecursionError) -> str:
+    """Why Python's reader refuses a JSON text, in a few words."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    # A limit of the interpreter's, against numbers that would take it minutes to read.
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
 
 
 @contextlib.contextmanager
@@ -163,6 +173,22 @@ def new_folder(path: Path, *, checksums: bool = True) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         _sync_folder(path.parent)
+
+
+def check_replaceable(out: Path, names: Collection[str]) -> None:
+    """Before work whose result replaces what stands at ``out``: only an older result may stand there.
+
+    Args:
+        out: where the result goes.
+        names: what such a result's folder holds.
+
+    Raises:
+        UserError: it is a file, or a folder with anything else in it.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir() or not {path.name for path in out.iterdir()} <= {*names, CHECKSUMS}:
+        raise UserError("something else stands here already", where=str(out), hint="give another --out")
 
 
 def replace_folder(new: Path, path: Path) -> None:

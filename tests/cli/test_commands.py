@@ -163,6 +163,30 @@ def test_a_tokenizer_that_cannot_be_trained_is_an_error(ownlm: Run, tmp_path: Pa
     assert not (tmp_path / "tok").exists()
 
 
+@pytest.mark.parametrize(
+    "line", [["tokenizer", "train", "text.txt", "--vocab-size", "300"], ["data", "quality", "train"]]
+)
+def test_a_folder_that_holds_something_else_is_not_replaced(ownlm: Run, tmp_path: Path, corpus: Path, line: list[str]):
+    (tmp_path / "text.txt").write_text("some text")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    if line[0] == "data":
+        line = [*line, "--good", str(corpus / "train.jsonl"), "--bad", str(corpus / "held.jsonl")]
+    for out in ("mine", "text.txt"):
+        outcome = ownlm(*line, "--out", out, "--json")
+        assert outcome.code == 2
+        assert outcome.object["error"]["message"] == "something else stands here already"
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / "text.txt").read_text() == "some text"
+
+
+def test_a_tokenizer_is_trained_again_in_its_folder_but_not_over_a_model(ownlm: Run, tmp_path: Path, corpus: Path):
+    train = ["tokenizer", "train", corpus / "train.jsonl", "--vocab-size", "300", "--out"]
+    assert [ownlm(*train, "tok").code, ownlm(*train, "tok").code] == [0, 0]
+    assert ownlm(*train, corpus / "base").code == 2
+    assert (corpus / "base" / "model.safetensors").is_file()
+
+
 def test_export_writes_the_same_model(ownlm: Run, corpus: Path, tmp_path: Path):
     result = ownlm("export", corpus / "base", "--to", "hf", "--out", "exported", "--json").object
     assert result["path"] == "exported"

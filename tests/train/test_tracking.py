@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import sqlite3
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
-from ownlm.errors import MissingExtra
-from ownlm.train.tracking import finite
+from ownlm.errors import MissingExtra, OwnlmError
+from ownlm.train.objectives.language import Causal
+from ownlm.train.tracking import Trackers, finite
 
 Train = Callable[..., Any]
 
@@ -58,6 +62,68 @@ def test_mlflow_holds_every_number_and_goes_on_with_the_same_run(train: Train, s
     for name, values in written(run.folder).items():
         history = {metric.step: metric.value for metric in client.get_metric_history(held.info.run_id, name)}
         assert history == pytest.approx(values)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_start_that_was_killed_while_mlflow_made_its_database_is_begun_again(
+    train: Train, settings: dict[str, Any]
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    # A question mark and a percent sign mean something in a database's address.
+    folder = Path(settings["out"]).with_name("what? 41%41")
+    folder.mkdir()
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    run = train(settings, out=str(folder), track=["mlflow"], steps=2).run
+    address = str(URL.create("sqlite", database=str(run.folder / "mlflow.db")))
+    held = MlflowClient(tracking_uri=address).get_run(json.loads((run.folder / "tracking.json").read_text())["mlflow"])
+    assert held.info.status == "FINISHED" and held.data.metrics["loss"] == run.metrics[-2]["loss"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_fails_has_ended_in_its_trackers_too(
+    train: Train, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    honest = Causal.loss
+    monkeypatch.setattr(Causal, "loss", lambda *a: honest(*a) * (math.nan if a[1].training else 1))
+    with pytest.raises(OwnlmError, match="not a finite number"):
+        train(settings, track=["mlflow"])
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path(settings['out']) / 'mlflow.db'}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "ownlm"]
+    (held,) = client.search_runs([experiment.experiment_id])
+    assert held.info.status == "KILLED"
+
+
+@pytest.mark.parametrize("fails", ["log", "close"])
+def test_a_tracker_that_fails_is_named_once_and_does_not_end_the_run(fails: str) -> None:
+    said: list[str] = []
+    held: list[tuple[int, dict[str, float]]] = []
+
+    class Kept:
+        def log(self, step: int, values: Mapping[str, float]) -> None:
+            held.append((step, dict(values)))
+
+        def close(self, *, whole: bool) -> None:
+            held.append((-1, {"whole": float(whole)}))
+
+    class Broken(Kept):
+        def log(self, step: int, values: Mapping[str, float]) -> None:
+            if fails == "log":
+                raise ConnectionError("the server is\ndown")
+
+        def close(self, *, whole: bool) -> None:
+            raise ConnectionError("the server is\ndown")
+
+    trackers = Trackers({"broken": Broken(), "kept": Kept()}, said.append)
+    for step in (1, 2):
+        trackers.log(step, {"loss": 0.5})
+    trackers.close(whole=True)
+    trackers.close(whole=False)
+    assert held == [(1, {"loss": 0.5}), (2, {"loss": 0.5}), (-1, {"whole": 1.0})]
+    assert said == ["broken takes no more metrics, and the run goes on without it: the server is down"]
 
 
 def records(content: bytes) -> Iterator[bytes]:

@@ -29,9 +29,11 @@ def train(
 ) -> Answer:
     """Train a tokenizer on your text; bpe is byte-level, so it can write every text exactly."""
     from ..data.read import read_texts
-    from ..files import new_folder
+    from ..files import check_replaceable, new_folder
+    from ..tokens.tokenizer import FILES
     from ..tokens.train_bpe import bytes_per_token
 
+    check_replaceable(out, FILES)
     tokenizer = _train_until_ctrl_c(read_texts(inputs), vocab_size, kind)
     with new_folder(out) as new:
         tokenizer.save(new)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DamagedError, DataError, MissingExtra, UserError
-from ..files import new_folder, read_json, verify_folder, write_json
+from ..files import check_replaceable, new_folder, read_json, verify_folder, write_json
 from .read import read_texts
 from .regression import Examples, Mask, fit, roc_area
 from .words import Integers, find_words, ngrams
@@ -151,7 +151,9 @@ def train_quality_files(good: Sequence[str | Path], bad: Sequence[str | Path], o
     Raises:
         DataError: as ``read.read_texts`` and ``train_quality``.
         StorageError: the folder cannot be written.
+        UserError: something else stands at ``out``.
     """
+    check_replaceable(Path(out), (WEIGHTS, ABOUT))
     model = train_quality(read_texts(good), read_texts(bad))
     model.save(Path(out))
     return model.about

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
-from ..files import read_json, read_text
+from ..files import json_fault, read_json, read_text
 
 Kind = Literal["text", "chat"]
 
@@ -230,9 +230,8 @@ def _read_lines(path: Path) -> Iterator[tuple[Any, int]]:
                 continue
             try:
                 value = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
-                raise DataError(f"this line is not valid JSON: {reason}", where=where) from None
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"this line is not valid JSON: {json_fault(error)}", where=where) from None
             yield value, number
 
 
@@ -254,6 +253,10 @@ def _read_table(path: Path, delimiter: str, columns: Sequence[str]) -> Iterator[
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file, delimiter=delimiter, strict=True)
             header = list(columns) or next(rows, [])
+            if any("\0" in name for name in header):
+                raise DataError("this is a binary file, a table was expected", where=str(path))
+            if twice := next((name for name in header if header.count(name) > 1), None):
+                raise DataError(f"two columns are called {twice!r}", where=f"{path}:1", hint="rename one of them")
             while True:
                 number = rows.line_num + 1
                 row = next(rows, None)

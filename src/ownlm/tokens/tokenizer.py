@@ -20,6 +20,8 @@ from .parts import read_parts
 from .pieces import PieceEncoder
 from .template import CHATML, READABLE, ChatTemplate
 
+# What a tokenizer's folder holds.
+FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 

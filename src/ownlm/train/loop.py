@@ -38,7 +38,7 @@ from .objectives import Objective
 from .optimizer import clip_gradients, set_rate
 from .schedule import Plan, planned_rate, stable_until
 from .signals import Signals
-from .tracking import finite, make_trackers
+from .tracking import Trackers, finite, make_trackers
 from .workers import ALONE, Workers
 
 # Skipped steps in a row after which a run that skips them stops: it is not a bad batch then.
@@ -96,7 +96,7 @@ class Loop:
         self.validate_every = config.validate_.every or tenth
         self.checkpoint_every = config.checkpoint.every or tenth
         self.metrics = run / "metrics.jsonl"
-        self._trackers = make_trackers(config, run) if workers.first else []
+        self._trackers = make_trackers(config, run, say) if workers.first else Trackers({}, say)
         self._asked_to_stop: str | None = None
         self._writer = BackgroundWriter() if self._writes_in_background() else None
 
@@ -107,14 +107,17 @@ class Loop:
             Interrupted: a signal came; the run is saved and resumes with the same command.
             OwnlmError: the loss is no number any more.
         """
+        whole = False
         try:
             self._train()
             if self._writer is not None:
                 self._writer.wait()
+            whole = True
         finally:
             self.gradients.close()
             if self._writer is not None:
                 self._writer.close()
+            self._trackers.close(whole=whole)
 
     def _train(self) -> None:
         if self.workers.first:
@@ -138,13 +141,7 @@ class Loop:
                 if self._asked_to_stop and not last:
                     if self._writer is not None:
                         self._writer.wait()
-                    self._close_trackers(whole=False)
                     raise _stopped_by(self._asked_to_stop, self.state.step, self.steps)
-        self._close_trackers(whole=True)
-
-    def _close_trackers(self, *, whole: bool) -> None:
-        for tracker in self._trackers:
-            tracker.close(whole=whole)
 
     def _writes_in_background(self) -> bool:
         chosen = self.config.checkpoint.background
@@ -305,8 +302,7 @@ class Loop:
             return
         with storage_errors(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
-        for tracker in self._trackers:
-            tracker.log(values["step"], finite(values))
+        self._trackers.log(values["step"], finite(values))
 
 
 @dataclass(frozen=True)

@@ -34,25 +34,56 @@ class Tracker(Protocol):
         ...
 
 
-def make_trackers(config: TrainConfig, run: Path) -> list[Tracker]:
+class Trackers:
+    """Several trackers as one. One that fails is left alone from then on: metrics.jsonl holds all that it misses.
+
+    Args:
+        made: the trackers by name.
+        say: tells the user of one that failed.
+    """
+
+    def __init__(self, made: Mapping[str, Tracker], say: Callable[[str], None]) -> None:
+        self._made, self._say = dict(made), say
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See Tracker.log."""
+        self._each(lambda tracker: tracker.log(step, values))
+
+    def close(self, *, whole: bool) -> None:
+        """See Tracker.close; closed once, they take no more."""
+        self._each(lambda tracker: tracker.close(whole=whole))
+        self._made.clear()
+
+    def _each(self, act: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._made.items()):
+            try:
+                act(tracker)
+            # Each raises classes of its own, for a server that is down or a disk that is full.
+            except Exception as error:
+                del self._made[name]
+                told = " ".join(str(error).split())[:LONGEST] or type(error).__name__
+                self._say(f"{name} takes no more metrics, and the run goes on without it: {told}")
+
+
+def make_trackers(config: TrainConfig, run: Path, say: Callable[[str], None]) -> Trackers:
     """The trackers that a config names, beside metrics.jsonl.
 
     Raises:
         MissingExtra: one is not installed.
     """
-    made: dict[str, Callable[[TrainConfig, Path], Tracker]] = {
+    known: dict[str, Callable[[TrainConfig, Path], Tracker]] = {
         "tensorboard": _Tensorboard,
         "mlflow": _Mlflow,
         "wandb": _Wandb,
     }
-    trackers: list[Tracker] = []
+    made: dict[str, Tracker] = {}
     for name in dict.fromkeys(config.track):
         if name != "jsonl":
             try:
-                trackers.append(made[name](config, run))
+                made[name] = known[name](config, run)
             except ImportError:
                 raise MissingExtra(f"track: [{name}]", "track") from None
-    return trackers
+    return Trackers(made, say)
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
@@ -81,11 +112,18 @@ class _Mlflow:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow.entities import Metric, Param, RunStatus
         from mlflow.tracking import MlflowClient
+        from sqlalchemy import URL
 
         self._metric, self._status = Metric, RunStatus
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
+        uri, known_run = os.environ.get("MLFLOW_TRACKING_URI"), _known(run, "mlflow")
+        if not uri:
+            # A folder may have any name, and ? or % mean something in such an address.
+            uri = str(URL.create("sqlite", database=str((run / "mlflow.db").resolve())))
+            if known_run is None:
+                # Of a start that was killed while it made the database: MLflow does not mend such a one.
+                for left in run.glob("mlflow.db*"):
+                    left.unlink()
         self._client = MlflowClient(tracking_uri=uri)
-        known_run = _known(run, "mlflow")
         if known_run is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             known = self._client.get_experiment_by_name(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, MissingExtra
-from ...files import read_json, read_text
+from ...files import json_fault, read_json, read_text
 
 Row = tuple[str, Any]
 """Where a record stands (``file:line``, or ``file:number``), and the record: an object, or a text."""
@@ -46,10 +46,8 @@ def _read_lines(path: Path) -> Iterator[Row]:
         where = f"{path}:{number}"
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"this line is not valid JSON: {error.msg}", where=where) from None
-        except RecursionError:
-            raise DataError("this line is nested too deeply", where=where) from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"this line is not valid JSON: {json_fault(error)}", where=where) from None
         yield where, value
 
 
