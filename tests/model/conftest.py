@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
+
+from ownlm import native
+from ownlm.model.kernels import library
+
+# AMX's instructions in plain C++, where the processor has none.
+EMULATED = ("-include", str(Path(__file__).parent / "kernels" / "matrix_unit.h"))
+
+
+@functools.cache
+def kernels(route: str) -> ctypes.CDLL | None:
+    """The library of kernels for a route, or None where this machine has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if route == "no matrix unit":
+            patch.setenv(native.SWITCH, "avx512")
+        elif not library.has_matrix_unit():
+            patch.setattr(library, "MATRIX_UNIT", EMULATED)
+            patch.setattr(library, "has_matrix_unit", lambda: True)
+        return library.library.__wrapped__()
+
+
+@pytest.fixture(params=["matrix unit", "no matrix unit", "plain torch"])
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way that bfloat16 is multiplied on a CPU; a processor without a matrix unit emulates one."""
+    taken = None if request.param == "plain torch" else kernels(request.param)
+    if taken is None and request.param != "plain torch":
+        pytest.skip("this processor has no AVX-512 BF16, or no compiler is installed")
+    monkeypatch.setattr(library, "library", lambda: taken)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ownlm.model import cross_entropy
 from ownlm.model.cross_entropy import chosen_rows, linear_cross_entropy, token_losses
-from ownlm.model.kernels import library
 
 TOKENS, WIDTH, VOCAB = 37, 16, 101
 
@@ -24,14 +23,6 @@ WEIGHTS = {
     "a share of a large batch": torch.full((TOKENS,), 1 / 65536),
     "negative, as a preference's rejected answer": torch.tensor([(-1.0) ** i for i in range(TOKENS)]),
 }
-
-
-@pytest.fixture(params=["kernels", "plain torch"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "plain torch":
-        monkeypatch.setattr(library, "library", lambda: None)
-    elif library.library() is None:
-        pytest.skip("this processor has no kernels")
 
 
 class Result(NamedTuple):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ownlm.model.families import config_from_user
 from ownlm.model.feedforward import FeedForward
-from ownlm.model.kernels import library
 
 TOKENS, WIDTH, INNER = 37, 24, 40
 ACTIVATIONS = {
@@ -29,14 +28,6 @@ class Wrapped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x)
-
-
-@pytest.fixture(params=["kernels", "plain torch"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "plain torch":
-        monkeypatch.setattr(library, "library", lambda: None)
-    elif library.library() is None:
-        pytest.skip("this processor has no kernels")
 
 
 def network(activation: str, gated: bool) -> FeedForward:

@@ -8,18 +8,9 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-from ownlm.model.kernels import library
 from ownlm.model.layers import LayerNorm, Linear, RMSNorm, make_norm, norm_beside, split_columns
 
 TOKENS, INPUTS = 11, 24
-
-
-@pytest.fixture(params=["kernels", "plain torch"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "plain torch":
-        monkeypatch.setattr(library, "library", lambda: None)
-    elif library.library() is None:
-        pytest.skip("this processor has no kernels")
 
 
 def filled(module: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:

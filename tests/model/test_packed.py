@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ownlm.model.kernels import library
 from ownlm.model.packed import Cross, Packed, rounded_rows
 
 
@@ -45,14 +44,6 @@ def written_out(
                     scores = softcap * (scores / softcap).tanh()
                 out[start + i, head] = scores.softmax(0) @ v[seen, head // group]
     return out
-
-
-@pytest.fixture(params=["kernels", "plain torch"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "plain torch":
-        monkeypatch.setattr(library, "library", lambda: None)
-    elif library.library() is None:
-        pytest.skip("this processor has no kernels")
 
 
 def drawn(rows: int, heads: int, kv_heads: int, keys: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,8 +103,9 @@ def written_gradients(q: Tensor, k: Tensor, v: Tensor, above: Tensor, *arguments
     return list(torch.autograd.grad(out, leaves, above.double()))
 
 
-@pytest.mark.skipif(library.library() is None, reason="this processor has no kernels")
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("route", ["matrix unit", "no matrix unit"], indirect=True)
+@pytest.mark.usefixtures("route")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 150), st.integers(1, 150)), min_size=1, max_size=4),
     alike=st.booleans(),

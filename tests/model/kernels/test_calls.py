@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ownlm import native
-from ownlm.model.kernels import calls, library
+from ownlm.model.kernels import calls
 
-pytestmark = pytest.mark.skipif(
-    library.library() is None, reason="this processor has no AVX-512 BF16, or no compiler is installed"
-)
+pytestmark = [
+    pytest.mark.parametrize("route", ["matrix unit", "no matrix unit"], indirect=True),
+    pytest.mark.usefixtures("route"),
+]
 
 # One rounding to bfloat16, and the rounding of what came before: 8 bits and a little.
 ROUNDED = 2**-8
@@ -28,16 +28,6 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Te
 def off_by(found: Tensor, expected: Tensor) -> float:
     """The largest difference, in terms of the largest expected value."""
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
-
-
-@pytest.fixture(autouse=True, scope="module", params=["", "avx512"] if library.has_matrix_unit() else [""])
-def unit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With the matrix unit where there is one, and without it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(native.SWITCH, request.param)
-        library.library.cache_clear()
-        yield
-    library.library.cache_clear()
 
 
 @pytest.fixture
