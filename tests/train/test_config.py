@@ -118,7 +118,6 @@ def test_a_value_that_makes_no_sense_is_refused_at_its_key(key: str, value: Any)
         ({"steps": 3, "epochs": 2}, "give steps or epochs, not both"),
         ({"base": "x"}, "give base (a model to start from) or model (the shape of a new one), not both"),
         ({"model": None}, "base (a model to start from) or model (the shape of a new one) is missing"),
-        ({"tokenizer": None}, "a new model needs a tokenizer: make one with 'ownlm tokenizer train'"),
         ({"adapter": {}}, "an adapter needs a base: random weights are trained whole"),
         ({"data": {}}, "data.train is missing: name the files or the dataset folder to train on"),
         ({"data": {"train": []}}, "data.train is missing: name the files or the dataset folder to train on"),

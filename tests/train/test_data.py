@@ -149,7 +149,7 @@ def test_a_run_on_a_built_data_set_needs_no_tokenizer(
     assert run.summary["val_loss"] is not None
     assert set(run.summary["ledger"]["sources"]) == {f"{built}/many", f"{built}/few"}
     with pytest.raises(ConfigError, match="a new model needs a tokenizer"):
-        read_train_config(settings | {"data": {"train": str(built / "train" / "many")}})
+        set_up(read_train_config(settings | {"data": {"train": str(built / "train" / "many")}}))
 
 
 def test_what_does_not_fit_is_named(prepared: Prepare, built: Path, corpus: Path, bpe_of_another: Path) -> None:

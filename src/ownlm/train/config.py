@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_validator
 from ..config import Config, editor_schema, merge, read_yaml, validate
 from ..model.adapters import LoraConfig
 from ..model.config import ModelConfig
-from ..tokens.dataset import is_dataset
 from .canaries import CanaryConfig
 from .objectives import ObjectiveConfig
 from .objectives.language import CausalConfig
@@ -267,8 +266,6 @@ class TrainConfig(Config):
             raise ValueError("give base (a model to start from) or model (the shape of a new one), not both")
         if self.base is None and self.model is None:
             raise ValueError("base (a model to start from) or model (the shape of a new one) is missing")
-        if self.model is not None and self.tokenizer is None and not any(map(is_dataset, self.data.sources)):
-            raise ValueError("a new model needs a tokenizer: make one with 'ownlm tokenizer train'")
         if self.model is not None and self.adapter is not None:
             raise ValueError("an adapter needs a base: random weights are trained whole")
         if not self.data.train and not self.data.mix:

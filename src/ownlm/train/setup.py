@@ -13,6 +13,7 @@ from ..model.families import config_from_user, family_of
 from ..model.registry import find_model
 from ..tokens.dataset import is_dataset, read_dataset
 from ..tokens.tokenizer import Tokenizer, load_tokenizer
+from ..tokens.train_bpe import train_tokenizer
 from .config import TrainConfig
 from .objectives import Objective, make_objective
 
@@ -34,16 +35,27 @@ class Setup:
     shape: ModelConfig
 
 
-def set_up(config: TrainConfig) -> Setup:
+def has_tokenizer(config: TrainConfig) -> bool:
+    """Whether a run's tokenizer is named, or comes with its base or its built data set."""
+    return bool(config.tokenizer or config.base) or any(map(is_dataset, config.data.sources))
+
+
+def set_up(config: TrainConfig, *, stand_in: bool = False) -> Setup:
     """Finds a run's parts and holds them against each other.
+
+    Args:
+        config: the run's.
+        stand_in: for what never reads a text, a new model needs no tokenizer.
 
     Raises:
         UserError: base, model, tokenizer and objective do not fit together.
     """
     base = _named(config.base, "base") if config.base else None
     objective = make_objective(config.objective, config.seed)
-    tokenizer = objective.tokenizer(_find_tokenizer(config, base))
-    named = _counted_from(tokenizer, config, read_config(base) if base else config_from_user(config.model or {}))
+    begun = read_config(base) if base else config_from_user(config.model or {})
+    lacking = stand_in and not has_tokenizer(config)
+    tokenizer = objective.tokenizer(_stand_in(begun) if lacking else _find_tokenizer(config, base))
+    named = _counted_from(tokenizer, config, begun)
     shape = objective.shape(named, config.data.sources)
     if shape.head not in family_of(shape.family).architectures:
         what = f"a {shape.family} model cannot learn this: it has an encoder and a decoder"
@@ -100,5 +112,12 @@ def _find_tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
     if base is not None:
         return load_tokenizer(base)
     built = next(filter(is_dataset, config.data.sources), None)
-    assert built is not None, "the config has a tokenizer, a base or a built data set"
+    if built is None:
+        hint = "make one with 'ownlm tokenizer train'"
+        raise ConfigError("a new model needs a tokenizer", where="tokenizer", hint=hint)
     return load_tokenizer(read_dataset(built).tokenizer)
+
+
+def _stand_in(shape: ModelConfig) -> Tokenizer:
+    """Some tokenizer of the kind that such a model has."""
+    return train_tokenizer(["a text"], 512, "bpe" if shape.causal else "wordpiece")

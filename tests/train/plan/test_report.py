@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ownlm.errors import DataError
+from ownlm.errors import ConfigError, DataError
 from ownlm.model.adapters import attach
 from ownlm.model.checkpoint import load_model_folder, random_model
 from ownlm.train.config import read_train_config
@@ -84,6 +84,18 @@ def test_175_billion_parameters_on_no_device_at_all(settings: dict[str, Any]) ->
         model = Transformer(config)
     count = sum(parameter.numel() for parameter in model.parameters())
     assert count == config.parameters() and round(count / 1e9) == 175
+
+
+@pytest.mark.parametrize("model", [{"family": "gpt3", "size": "175B"}, {"family": "bert", "size": "base"}])
+def test_a_new_model_is_planned_before_it_has_a_tokenizer(model: dict[str, Any], settings: dict[str, Any]) -> None:
+    objective = {"kind": "masked" if model["family"] == "bert" else "causal"}
+    values = settings | {"model": model, "tokenizer": None, "objective": objective}
+    planned = make_plan(read_train_config(values), lambda _: None, gpu="h100")
+    assert planned.steps == 12 and planned.parameters > 1e8
+    with pytest.raises(ConfigError, match="a new model needs a tokenizer"):
+        set_up(read_train_config(values))
+    with pytest.raises(ConfigError, match="a new model needs a tokenizer"):
+        make_plan(read_train_config(values | {"steps": None, "epochs": 1}), lambda _: None, gpu="h100")
 
 
 @pytest.mark.slow

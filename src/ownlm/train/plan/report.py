@@ -17,7 +17,7 @@ from ...units import format_bytes
 from ..config import TrainConfig
 from ..data import TrainingData, prepare_data
 from ..memory import auto_micro_batch_tokens
-from ..setup import Setup, set_up
+from ..setup import Setup, has_tokenizer, set_up
 from .cluster import Cluster, Gpu, find_gpu, size_cluster
 from .memory import Memory, optimizer_bytes, step_bytes, step_bytes_by_arithmetic, weight_bytes, with_slack
 from .probe import Probe, probe
@@ -115,9 +115,10 @@ def make_plan(
     """
     device = choose_device(config.device)
     kind = find_gpu(gpu) if gpu is not None else None
-    setup = set_up(config)
-    # Without its data a run whose steps are given can be planned all the same.
-    data = None if config.steps is not None and not _all_there(config) else prepare_data(config, setup, say)
+    setup = set_up(config, stand_in=config.steps is not None)
+    # Without its data, or a tokenizer to read it with, a run whose steps are given can be planned all the same.
+    readable = _all_there(config) and has_tokenizer(config)
+    data = None if config.steps is not None and not readable else prepare_data(config, setup, say)
     return _planned(config, setup, data, device, kind, gpus, price)
 
 
