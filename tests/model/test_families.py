@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -74,6 +75,47 @@ def test_gemma3_is_read_by_its_old_keys_too() -> None:
     assert config.rope_scaling is not None
 
 
+@pytest.mark.parametrize(
+    "family", [family for family in PUBLIC if config_from_user(shape(family)).position == "rotary"]
+)
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_parameters": {"rope_theta": 7e3}, "rope_scaling": {"rope_type": "default", "rope_theta": 9e3}},
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0}, "rope_scaling": {"rope_type": "default"}},
+        {"rope_parameters": {"rope_theta": 7e3}, "rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 9e3},
+    ],
+)
+def test_old_and_new_rotary_keys_together_mean_what_the_public_class_takes(
+    family: str, rope: dict[str, dict[str, Any]]
+) -> None:
+    values = {**SILENT.get(family, SMALL), "model_type": family}
+    if family == "gemma3_text":
+        rope = {**rope, "rope_parameters": {"full_attention": rope["rope_parameters"], "sliding_attention": None}}
+    public = transformers.AutoConfig.for_model(**copy.deepcopy({**values, **rope})).to_dict() | {"architectures": None}
+    try:
+        expected = config_from_hf(public, where="config.json")
+    except ModelError as error:
+        with pytest.raises(ModelError, match=error.message):
+            config_from_hf({**values, **rope}, where="config.json")
+    else:
+        assert config_from_hf({**values, **rope}, where="config.json") == expected
+
+
+def test_every_share_of_a_head_that_turns_is_kept() -> None:
+    for head_width in range(2, 100):
+        for turning in range(2, head_width, 2):
+            values = shape("gpt_neox", heads=1, width=head_width, rotary_width=turning)
+            assert int(head_width * config_to_hf(config_from_user(values))["rotary_pct"]) == turning
+
+
+def test_a_wrong_number_without_a_key_of_its_own_names_the_file() -> None:
+    with pytest.raises(ModelError) as caught:
+        config_from_hf({"model_type": "gpt_neox", **SMALL, "rotary_pct": 0.4}, where="config.json")
+    assert caught.value.where == "config.json"
+    assert "rotary_width (3) must be even" in caught.value.message
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_our_config_goes_through_the_public_class_and_back(family: str) -> None:
     config = config_from_user(shape(family))
@@ -118,6 +160,52 @@ def test_unusual_shapes_go_through_the_public_class_and_back(values: dict[str, A
         ({"model_type": "bert", **SMALL, "is_decoder": True}, "made into a decoder"),
         ({"model_type": "bert", **SMALL, "position_embedding_type": "relative_key"}, "kind 'relative_key'"),
         ({"model_type": "bert", **SMALL, "num_attention_heads": 0}, "zero"),
+        ({"model_type": "bert", **SMALL, "type_vocab_size": 0}, "without segments"),
+        ({"model_type": "roberta", **SMALL, "pad_token_id": -5}, "position_offset must be at least 0"),
+        ({"model_type": "llama", **SMALL, "partial_rotary_factor": 0.5}, "a part of each head"),
+        (
+            {"model_type": "llama", **SMALL, "rope_parameters": {"full_attention": {"rope_theta": 5e3}}},
+            "full_attention",
+        ),
+        (
+            {"model_type": "gemma3_text", **SMALL, "rope_parameters": {"rope_type": "linear", "factor": 8.0}},
+            "rope_type",
+        ),
+        ({"model_type": "llama", **SMALL, "rope_scaling": {"type": "linear", "factor": 0.0}}, "factor must be above 0"),
+        (
+            {
+                "model_type": "llama",
+                **SMALL,
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8.0,
+                    "low_freq_factor": 4.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 16,
+                },
+            },
+            "low_frequency_factor must be below",
+        ),
+        ({"model_type": "llama", **SMALL, "rope_theta": 0}, "rope_theta must be above 0"),
+        ({"model_type": "llama", **SMALL, "rope_theta": float("nan")}, "rope_theta must be above 0"),
+        ({"model_type": "llama", **SMALL, "rms_norm_eps": -1e-5}, "norm_eps must be at least 0"),
+        ({"model_type": "llama", **SMALL, "rms_norm_eps": float("nan")}, "norm_eps must be at least 0"),
+        ({"model_type": "llama", **SMALL, "head_dim": 10**18}, "head_width must be at most"),
+        ({"model_type": "mistral", **SMALL, "sliding_window": 0}, "sliding_window must be at least 1"),
+        ({"model_type": "gemma2", **SMALL, "final_logit_softcapping": 0.0}, "logit_softcap must be above 0"),
+        ({"model_type": "gemma2", **SMALL, "query_pre_attn_scalar": 224.5}, "query_pre_attn_scalar"),
+        ({"model_type": "gpt_neox", **SMALL, "rotary_pct": -0.5}, "rotary_width"),
+        (
+            {"model_type": "qwen2", **SMALL, "use_sliding_window": True, "layer_types": ["sliding_attention"]},
+            "2 layers",
+        ),
+        ({"model_type": "qwen2", **SMALL, "layer_types": ["chunked_attention"] * 2}, "kind 'chunked_attention'"),
+        ({"model_type": "gpt_neo", **SILENT["gpt_neo"], "attention_types": [[["local"], 10**12]]}, "24 layers"),
+        (
+            {"model_type": "qwen2", **SMALL, "num_hidden_layers": 10**12, "use_sliding_window": True},
+            "num_hidden_layers",
+        ),
+        ({"model_type": "bert", **SMALL, "num_labels": 10**12}, "num_labels"),
         ({"model_type": "roberta", **SMALL, "hidden_act": "relu"}, "activation 'relu'"),
         ({"model_type": "gpt_neox", **SMALL, "rope_scaling": {"type": "linear", "factor": 2.0}}, "scaling 'linear'"),
         ({"model_type": "gemma2", **SMALL, "hidden_activation": "gelu"}, "activation 'gelu'"),

@@ -209,6 +209,15 @@ def test_an_encoder_with_a_pooler_becomes_a_classifier_that_keeps_it(tmp_path: P
     assert torch.allclose(torch.tanh(ours.head.dense(first))[0], pooled, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gemma3_text"])
+def test_a_gemma_without_windows_is_read_by_the_public_class(family: str, tmp_path: Path) -> None:
+    theirs = reference(family, {**GEMMA, "layer_types": ["full_attention"] * 2}, "lm")
+    theirs.save_pretrained(tmp_path / "theirs")
+    save_model_folder(load_model_folder(tmp_path / "theirs"), tmp_path / "ours")
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32).eval()
+    assert largest_difference(their_outputs(again, 0), their_outputs(theirs, 0)) <= TOLERANCE
+
+
 @pytest.mark.parametrize("spelling", ["weight and bias", "gamma and beta"])
 def test_folders_from_long_ago_are_read(spelling: str, tmp_path: Path) -> None:
     # The first BERTs call a norm's weight gamma and its bias beta, and repeat the tied matrix and a buffer.

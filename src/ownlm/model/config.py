@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import model_validator
 
 from ..config import Config
+
+# Above any model's; two of them multiplied still count a tensor's numbers.
+LARGEST = 1 << 28
 
 
 class RopeScaling(Config):
@@ -22,6 +26,13 @@ class RopeScaling(Config):
     """Llama 3: wavelengths below original_max_positions / this are left alone."""
     original_max_positions: int = 8192
     """Llama 3: the length of the first training."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> RopeScaling:
+        _check_positive(self, "factor", "low_frequency_factor", "high_frequency_factor", "original_max_positions")
+        if self.kind == "llama3" and self.low_frequency_factor >= self.high_frequency_factor:
+            raise ValueError("low_frequency_factor must be below high_frequency_factor")
+        return self
 
 
 class ModelConfig(Config):
@@ -128,7 +139,7 @@ class ModelConfig(Config):
     """Of the two projections of a layer back into the stream; none is initializer_range / sqrt(2 x layers)."""
 
     @model_validator(mode="after")
-    def _fits(self) -> ModelConfig:
+    def _numbers_are_a_models(self) -> ModelConfig:
         for name in (
             "layers",
             "width",
@@ -139,14 +150,28 @@ class ModelConfig(Config):
             "vocab_size",
             "max_positions",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+            _check_whole(self, name, 1)
+        for name in ("segments", "position_offset", "encoder_layers"):
+            _check_whole(self, name, 0)
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError("sliding_window must be at least 1")
+        for name in ("norm_eps", "initializer_range"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite")
+        _check_positive(self, "rope_theta", "local_rope_theta", "attention_scale", "attention_softcap", "logit_softcap")
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.heads * self.head_width > LARGEST:
+            raise ValueError(f"heads x head_width must be at most {LARGEST}")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.position == "rotary" and self.turning_width % 2:
-            raise ValueError(f"head_width ({self.head_width}) must be even for rotary positions")
-        if self.turning_width > self.head_width:
-            raise ValueError(f"rotary_width ({self.rotary_width}) must be at most head_width ({self.head_width})")
+            name = "head_width" if self.rotary_width is None else "rotary_width"
+            raise ValueError(f"{name} ({self.turning_width}) must be even for rotary positions")
+        if not 0 <= self.turning_width <= self.head_width:
+            raise ValueError(f"rotary_width ({self.rotary_width}) must be from 0 to head_width ({self.head_width})")
         if self.windowed_layers is not None and any(not 0 <= layer < self.layers for layer in self.windowed_layers):
             raise ValueError(f"windowed_layers must name layers from 0 to {self.layers - 1}")
         if self.head == "classify" and not self.labels:
@@ -235,3 +260,18 @@ class ModelConfig(Config):
             products = 12 * queries * length * (self.encoder_layers + 1.5 * self.layers)
             return (6 * (blocks + head) + products) / 2
         return 6 * (self.layers * per_layer + head) + attention
+
+
+def _check_whole(config: Config, name: str, least: int) -> None:
+    value = getattr(config, name)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST:,}")
+
+
+def _check_positive(config: Config, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite")

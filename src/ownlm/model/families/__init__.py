@@ -104,6 +104,11 @@ FAMILIES = {
 }
 
 
+# The keys of config.json by which something is made for each of a number, and the largest number.
+COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers", "num_labels")
+MOST = 1_000_000
+
+
 def family_of(name: str, *, where: str | None = None) -> Family:
     """The family of that name.
 
@@ -122,6 +127,10 @@ def config_from_hf(values: Mapping[str, Any], *, where: str) -> ModelConfig:
         ModelError: an unknown architecture, a missing key, or a feature we do not have.
     """
     family = family_of(str(values.get("ownlm_family") or values.get("model_type", "")), where=where)
+    for key in COUNTS:
+        # Before a list of so many is made.
+        if isinstance(values.get(key), int | float) and values[key] > MOST:
+            raise ModelError(f"no model has so many ({values[key]})", where=f"{where}: {key}")
     try:
         return validate(ModelConfig, family.module.from_hf(values) | head_from_hf(values, family.architectures))
     except KeyError as error:
@@ -129,7 +138,8 @@ def config_from_hf(values: Mapping[str, Any], *, where: str) -> ModelConfig:
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ModelError(f"a value is not of the kind that this architecture has: {error}", where=where) from None
     except (ConfigError, ModelError) as error:
-        raise ModelError(error.message, where=f"{where}: {error.where}", hint=error.hint) from None
+        place = f"{where}: {error.where}" if error.where else where
+        raise ModelError(error.message, where=place, hint=error.hint) from None
 
 
 def config_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -177,7 +187,8 @@ def config_from_user(values: Mapping[str, Any]) -> ModelConfig:
     try:
         config = validate(ModelConfig, filled)
     except ConfigError as error:
-        raise ConfigError(error.message, where=f"model.{error.where}", hint=error.hint) from None
+        place = f"model.{error.where}" if error.where else "model"
+        raise ConfigError(error.message, where=place, hint=error.hint) from None
     _check_family(config)
     return config
 

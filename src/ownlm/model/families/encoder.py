@@ -42,6 +42,8 @@ def encoder_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     if hf.get("position_embedding_type", "absolute") != "absolute":
         kind = hf["position_embedding_type"]
         raise ModelError(f"positions of the kind '{kind}' are not supported", where="position_embedding_type")
+    if hf.get("type_vocab_size", 2) < 1:
+        raise ModelError("an encoder without segments is not supported", where="type_vocab_size")
     width, heads = hf["hidden_size"], hf["num_attention_heads"]
     activation = hf.get("hidden_act", "gelu")
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ModelError
 from ..config import ModelConfig
 from . import gemma
 from .weights import Weight
@@ -59,7 +60,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "logit_softcap": hf.get("final_logit_softcapping", 30.0),
         "attention_scale": scale_from_hf(hf, values["head_width"]),
     }
-    return values | rest | window_values(types, hf.get("sliding_window", WINDOW))
+    return values | rest | window_values(types, hf.get("sliding_window", WINDOW), layers)
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -69,7 +70,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "attn_logit_softcapping": config.attention_softcap,
         "final_logit_softcapping": config.logit_softcap,
         "query_pre_attn_scalar": scale_to_hf(config),
-        "sliding_window": config.sliding_window,
+        # The public class needs a number even where no layer has a window.
+        "sliding_window": config.sliding_window or WINDOW,
         "layer_types": layer_types(config),
     }
 
@@ -82,6 +84,8 @@ def weights(config: ModelConfig) -> dict[str, Weight]:
 def scale_from_hf(hf: Mapping[str, Any], head_width: int) -> float | None:
     """ModelConfig's attention_scale from the number whose root scores are divided by."""
     scalar = hf.get("query_pre_attn_scalar", 256)
+    if type(scalar) is not int or scalar < 1:
+        raise ModelError("a whole number of at least 1 is needed here", where="query_pre_attn_scalar")
     return None if scalar == head_width else scalar**-0.5
 
 

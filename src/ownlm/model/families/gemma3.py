@@ -12,6 +12,7 @@ from ...errors import ModelError
 from ..config import ModelConfig
 from . import gemma
 from .gemma2 import scale_from_hf, scale_to_hf
+from .llama import first_given
 from .weights import Weight
 from .windows import layer_types, window_values
 
@@ -28,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a Gemma 3 of the given width."""
-    windows = window_values(_types(values["layers"], PATTERN), values.get("sliding_window", WINDOW))
+    windows = window_values(_types(values["layers"], PATTERN), values.get("sliding_window", WINDOW), values["layers"])
     rest = {"norm_position": "both", "qk_norm": True, "rope_theta": THETA, "local_rope_theta": LOCAL_THETA}
     return gemma.defaults(values) | rest | windows
 
@@ -39,10 +40,13 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     everywhere, local = (
         dict(new.get(kind) or {"rope_type": "default"}) for kind in ("full_attention", "sliding_attention")
     )
+    if flat := [key for key, value in new.items() if value is not None and not isinstance(value, Mapping)]:
+        message = f"'{flat[0]}' is given for no kind of layer: full_attention or sliding_attention"
+        raise ModelError(message, where="rope_parameters")
     everywhere |= hf.get("rope_scaling") or {}
-    if (local.get("rope_type") or "default") != "default":
+    if (local.get("rope_type") or local.get("type") or "default") != "default":
         raise ModelError("rotary scaling of windowed layers is not supported", where="rope_parameters")
-    everywhere.setdefault("rope_theta", hf.get("rope_theta") or THETA)
+    everywhere.setdefault("rope_theta", first_given(hf.get("rope_theta"), THETA))
     silent = {"num_key_value_heads": 4, "max_position_embeddings": 131072}
     one = {**hf, "rope_parameters": everywhere, "rope_scaling": None}
     values = gemma.gemma_values(one, silent, ("gelu_pytorch_tanh", "gelu_new"))
@@ -50,11 +54,11 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     rest = {
         "norm_position": "both",
         "qk_norm": True,
-        "local_rope_theta": local.get("rope_theta") or hf.get("rope_local_base_freq") or LOCAL_THETA,
+        "local_rope_theta": first_given(local.get("rope_theta"), hf.get("rope_local_base_freq"), LOCAL_THETA),
         "logit_softcap": hf.get("final_logit_softcapping"),
         "attention_scale": scale_from_hf(hf, values["head_width"]),
     }
-    return values | rest | window_values(types, hf.get("sliding_window", WINDOW))
+    return values | rest | window_values(types, hf.get("sliding_window", WINDOW), values["layers"])
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -64,7 +68,8 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "rope_local_base_freq": config.local_rope_theta,
         "final_logit_softcapping": config.logit_softcap,
         "query_pre_attn_scalar": scale_to_hf(config),
-        "sliding_window": config.sliding_window,
+        # The public class needs a number even where no layer has a window.
+        "sliding_window": config.sliding_window or WINDOW,
         "layer_types": layer_types(config),
     }
 

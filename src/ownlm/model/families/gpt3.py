@@ -60,7 +60,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``."""
     values = gpt2.from_hf(hf)
     types = hf.get("layer_types") or ["full_attention"] * values["layers"]
-    return values | {"family": "gpt3"} | window_values(types, hf.get("sliding_window"))
+    return values | {"family": "gpt3"} | window_values(types, hf.get("sliding_window"), values["layers"])
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import ModelError
 from ..config import ModelConfig
 from . import gpt2
 from .weights import Weight, decoder_head, renamed
@@ -33,7 +34,12 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``."""
     width, heads = hf["hidden_size"], hf["num_heads"]
     layers = hf["num_layers"]
-    kinds = [kind for group, times in hf.get("attention_types", [[["global", "local"], 12]]) for kind in group * times]
+    groups = hf.get("attention_types", [[["global", "local"], 12]])
+    # Counted before they are written out.
+    count = sum(len(group) * times for group, times in groups)
+    if count != layers:
+        raise ModelError(f"{count} kinds of layers are named, and there are {layers} layers", where="attention_types")
+    kinds = [KINDS.get(kind, kind) for group, times in groups for kind in group * times]
     activation = hf.get("activation_function", "gelu_new")
     values = {
         "family": "gpt_neo",
@@ -50,8 +56,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "tied_head": hf.get("tie_word_embeddings", True),
         "initializer_range": hf.get("initializer_range", 0.02),
     }
-    windows = window_values([KINDS.get(kind, kind) for kind in kinds[:layers]], hf.get("window_size", WINDOW))
-    return defaults(values) | values | windows
+    return defaults(values) | values | window_values(kinds, hf.get("window_size", WINDOW), layers)
 
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:

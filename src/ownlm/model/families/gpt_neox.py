@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import ModelError
 from ..config import ModelConfig
 from .gpt2 import ACTIVATIONS
+from .llama import first_given, rope_from_hf
 from .weights import Weight, decoder_head, renamed
 
 
@@ -60,7 +61,7 @@ def defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``."""
     width, heads = hf["hidden_size"], hf["num_attention_heads"]
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+    rope = rope_from_hf(hf)
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind != "default":
         raise ModelError(f"rotary scaling '{kind}' is not supported in this family", where="rope_scaling")
@@ -79,7 +80,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "max_positions": hf.get("max_position_embeddings", 2048),
         "norm_eps": hf.get("layer_norm_eps", 1e-5),
         "activation": ACTIVATIONS.get(activation, activation),
-        "rope_theta": rope.get("rope_theta") or hf.get("rotary_emb_base") or 10000.0,
+        "rope_theta": first_given(rope.get("rope_theta"), hf.get("rotary_emb_base"), 10000.0),
         "rotary_width": None if turning == head_width else turning,
         "parallel": hf.get("use_parallel_residual", True),
         "qkv_bias": biases,
@@ -103,7 +104,7 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
         "layer_norm_eps": config.norm_eps,
         "hidden_act": {"gelu_tanh": "gelu_new"}.get(config.activation, config.activation),
         "rotary_emb_base": config.rope_theta,
-        "rotary_pct": config.turning_width / config.head_width,
+        "rotary_pct": _share(config.turning_width, config.head_width),
         "use_parallel_residual": config.parallel,
         "attention_bias": config.qkv_bias,
         "tie_word_embeddings": config.tied_head,
@@ -130,3 +131,9 @@ def weights(config: ModelConfig) -> dict[str, Weight]:
         result |= renamed({f"{a}.{ours}": f"{b}.{theirs}" for ours, theirs in pairs.items()})
     result |= renamed({"final_norm": "gpt_neox.final_layer_norm"})
     return result | decoder_head(config, lm="embed_out.weight")
+
+
+def _share(turning: int, head_width: int) -> float:
+    """What the public class multiplies a head's width by and rounds down to get how many dimensions turn."""
+    share = turning / head_width
+    return share if int(head_width * share) == turning else math.nextafter(share, math.inf)

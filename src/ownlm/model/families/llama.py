@@ -72,7 +72,9 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     width, heads = hf["hidden_size"], hf["num_attention_heads"]
     if hf.get("hidden_act", "silu") != "silu":
         raise ModelError(f"the activation '{hf['hidden_act']}' is not supported in this family", where="hidden_act")
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+    rope = rope_from_hf(hf)
+    if rope.get("partial_rotary_factor", hf.get("partial_rotary_factor")) not in (None, 1):
+        raise ModelError("turning a part of each head is not supported in this family", where="partial_rotary_factor")
     values = {"width": width}
     return defaults(values) | {
         "family": hf["model_type"],
@@ -85,7 +87,7 @@ def from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "vocab_size": hf["vocab_size"],
         "max_positions": hf.get("max_position_embeddings", 2048),
         "norm_eps": hf.get("rms_norm_eps", 1e-6),
-        "rope_theta": rope.get("rope_theta") or hf.get("rope_theta") or 10000.0,
+        "rope_theta": first_given(rope.get("rope_theta"), hf.get("rope_theta"), 10000.0),
         "rope_scaling": _scaling_from_hf(rope),
         "qkv_bias": hf.get("attention_bias", False),
         "output_bias": hf.get("attention_bias", False),
@@ -131,6 +133,25 @@ def to_hf(config: ModelConfig) -> dict[str, Any]:
 def weights(config: ModelConfig) -> dict[str, Weight]:
     """Our names to the checkpoint's."""
     return llama_weights(config)
+
+
+def rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config.json`` says of rotary positions; where it has the old key and the new, the public class takes the old.
+
+    Raises:
+        ModelError: each kind of layer has its own.
+    """
+    rope = dict(hf.get("rope_scaling") or hf.get("rope_parameters") or {})
+    for key, value in rope.items():
+        if isinstance(value, Mapping):
+            message = f"rotary positions of their own for '{key}' are not supported in this family"
+            raise ModelError(message, where="rope_parameters")
+    return rope
+
+
+def first_given(*values: Any) -> Any:
+    """The first value that is not None."""
+    return next(value for value in values if value is not None)
 
 
 def _scaling_from_hf(rope: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -16,15 +16,17 @@ def alternating(layers: int, *, first: int, every: int = 2) -> tuple[int, ...]:
     return tuple(range(first, layers, every))
 
 
-def window_values(types: Sequence[str], window: int | None) -> dict[str, Any]:
+def window_values(types: Sequence[str], window: int | None, layers: int) -> dict[str, Any]:
     """ModelConfig's values from ``config.json``'s ``layer_types`` and ``sliding_window``.
 
     Raises:
-        ModelError: a kind of layer that is not known.
+        ModelError: a kind of layer that is not known, or not as many of them as layers.
     """
     for kind in types:
         if kind not in KINDS:
             raise ModelError(f"a layer of the kind '{kind}' is not supported", where="layer_types")
+    if len(types) != layers:
+        raise ModelError(f"{len(types)} kinds of layers are named, and there are {layers} layers", where="layer_types")
     windowed = tuple(layer for layer, kind in enumerate(types) if KINDS[kind])
     if window is None or not windowed:
         return {"sliding_window": None, "windowed_layers": None}
@@ -40,11 +42,10 @@ def layer_types(config: ModelConfig) -> list[str]:
 
 def late_windows(hf: Mapping[str, Any]) -> dict[str, Any]:
     """What Qwen's ``config.json`` says of windows: layers have one from a number on, unless each is named."""
-    if not hf.get("use_sliding_window"):
-        return {"sliding_window": None, "windowed_layers": None}
     layers, first = hf["num_hidden_layers"], hf.get("max_window_layers", 28)
     types = ["sliding_attention" if layer >= first else "full_attention" for layer in range(layers)]
-    return window_values(hf.get("layer_types") or types, hf.get("sliding_window", 4096))
+    window = hf.get("sliding_window", 4096) if hf.get("use_sliding_window") else None
+    return window_values(hf.get("layer_types") or types, window, layers)
 
 
 def late_hf(config: ModelConfig) -> dict[str, Any]:
