@@ -216,6 +216,37 @@ def test_every_wrong_tensor_is_named(folder: Path, change: Any, said: list[str])
     assert all(part in str(caught.value) for part in said), str(caught.value)
 
 
+def test_a_tied_head_of_another_shape_is_named(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"tie_word_embeddings": True}))
+    rewrite(folder, load_file(folder / "model.safetensors") | {"lm_head.weight": torch.zeros(7, 16)})
+    with pytest.raises(ModelError, match=r"'lm_head.weight' has the shape \[7, 16\]"):
+        load_model_folder(folder)
+
+
+def test_more_layers_than_tensors_are_refused_before_they_are_built(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"num_hidden_layers": 900_000}))
+    with pytest.raises(ModelError, match="900000 layers"):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "..", "", None])
+def test_an_index_of_impossible_names_is_refused(folder: Path, name: str | None) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+    with pytest.raises(ModelError, match="missing"):
+        load_model_folder(folder)
+
+
+@pytest.mark.parametrize("content", ['["model.safetensors"]', '"model.safetensors"', "[" * 100_000, "{"])
+def test_checksums_that_are_none_are_damage(folder: Path, content: str) -> None:
+    (folder / "checksums.json").write_text(content)
+    with pytest.raises(DamagedError) as caught:
+        load_model_folder(folder)
+    assert caught.value.where == str(folder / "checksums.json")
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 0.999))
 def test_a_file_cut_anywhere_is_named(folder: Path, share: float) -> None:

@@ -156,6 +156,8 @@ def test_unusual_shapes_go_through_the_public_class_and_back(values: dict[str, A
         ({"model_type": "llama", **SMALL, "hidden_act": "gelu"}, "activation 'gelu'"),
         ({"model_type": "llama", **SMALL, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "scaling 'yarn'"),
         ({"model_type": "llama", **SMALL, "num_key_value_heads": 7}, "multiple of kv_heads"),
+        ({"model_type": "llama", **SMALL, "num_key_value_heads": 0}, "kv_heads must be at least 1"),
+        ({"model_type": "llama", **SMALL, "head_dim": 0}, "head_width must be at least 1"),
         ({"model_type": "qwen2", **SMALL, "use_sliding_window": True, "layer_types": ["linear"]}, "kind 'linear'"),
         ({"model_type": "bert", **SMALL, "is_decoder": True}, "made into a decoder"),
         ({"model_type": "bert", **SMALL, "position_embedding_type": "relative_key"}, "kind 'relative_key'"),

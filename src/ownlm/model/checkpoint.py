@@ -91,6 +91,7 @@ def load_model_folder(
         own = own.model_copy(update={"tied_head": False})
         config = config and config.model_copy(update={"tied_head": False})
     config = config or own
+    stored.check_count(config)
     model = _unset_model(config, device)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     fresh = set() if config == own else new_weights(config, shapes, stored.shapes)
@@ -256,6 +257,16 @@ class _Stored:
             )
         return tensor
 
+    def check_count(self, config: ModelConfig) -> None:
+        """Refuses more layers than there are tensors, before so many are built."""
+        layers, tensors = config.layers + config.encoder_layers, len(self.shapes)
+        if layers > tensors:
+            raise ModelError(
+                f"config.json names {layers} layers, and the weights are only {tensors} tensors",
+                where=str(self.folder),
+                hint="the weights do not belong to this config.json, or the download is not complete",
+            )
+
     def check(self, config: ModelConfig, ours: Mapping[str, tuple[int, ...]]) -> None:
         """See ``check_tensors``."""
         check_tensors(config, ours, self.shapes, lambda name: str(self.place[name] if name else self.folder))
@@ -268,9 +279,9 @@ class _Stored:
         weights = weight_map(config.model_copy(update={"tied_head": False}))
         embedding = spelled(weights["embedding.token.weight"].parts[0], self.place)
         head = weights["head.weight"].parts[0] if "head.weight" in weights else ""
-        if head not in self.place or self.shapes.get(embedding) != self.shapes[head]:
+        if head not in self.place or embedding not in self.place:
             return True
-        return torch.equal(self.read(head), self.read(embedding))
+        return self.shapes[head] == self.shapes[embedding] and torch.equal(self.read(head), self.read(embedding))
 
 
 @contextlib.contextmanager
@@ -301,7 +312,7 @@ def _weight_files(folder: Path) -> list[Path]:
         # Only names inside the folder: an index from elsewhere must not make us read any other file.
         files = sorted({folder / Path(str(file)).name for file in names.values()})
         for path in files:
-            if not path.is_file():
+            if not _is_file(path):
                 raise ModelError(
                     "this file of weights is missing", where=str(path), hint="the download is not complete"
                 )
@@ -314,6 +325,14 @@ def _weight_files(folder: Path) -> list[Path]:
             hint="convert it to safetensors: load it with Transformers where you trust it, then save_pretrained(...)",
         )
     raise ModelError(f"there is no {WEIGHTS} here", where=str(folder), hint="check the folder; the copy may be partial")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A name longer than the system allows.
+        return False
 
 
 def _no_config(folder: Path) -> ModelError:
@@ -339,8 +358,10 @@ def _verify(folder: Path, weights: list[Path]) -> None:
         return
     try:
         expected = json.loads(path.read_text())
-    except ValueError:
-        raise DamagedError("this file is damaged", where=str(path)) from None
+    except (ValueError, RecursionError):
+        expected = None
+    if not isinstance(expected, dict):
+        raise DamagedError("this file is damaged", where=str(path))
     for file in weights:
         if file.name in expected and sha256_file(file) != expected[file.name]:
             raise DamagedError(
