@@ -302,6 +302,17 @@ def test_an_adapter_is_read_beside_a_quantized_base(kind: str, base: Bases, tmp_
         merge(model)
 
 
+def test_a_head_with_an_adapter_of_its_own_goes_both_ways(base: Bases, tmp_path: Path) -> None:
+    folder, more = base("bert", "classify"), {"target_modules": ["query", "dense"], "use_dora": True}
+    expected = theirs(saved_by_peft(folder, "bert", "classify", tmp_path / "theirs", **more))
+    model = load_model_folder(folder)
+    lora = load_adapter(model, tmp_path / "theirs")
+    assert difference(ours(model), expected) < 1e-4
+    save_ours(model, lora, folder, tmp_path / "ours")
+    again = PeftModel.from_pretrained(reference(folder, "classify"), str(tmp_path / "ours"))
+    assert difference(theirs(again), expected) < 1e-4
+
+
 def changed(folder: Path, **values: Any) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -319,6 +330,12 @@ def changed(folder: Path, **values: Any) -> None:
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"a_feature_of_tomorrow": True}, "a_feature_of_tomorrow"),
         ({"init_lora_weights": "pissa"}, "'pissa'"),
+        ({"init_lora_weights": "pissa_niter_4"}, "'pissa_niter_4'"),
+        ({"init_lora_weights": "lora_ga"}, "'lora_ga'"),
+        ({"init_lora_weights": "a_start_of_tomorrow"}, "'a_start_of_tomorrow'"),
+        ({"r": 0}, "rank must be at least 1"),
+        ({"lora_alpha": None}, "a number was expected"),
+        ({"lora_alpha": 1e300}, "a number was expected"),
         ({"r": "many"}, "whole number"),
         ({"r": 4}, r"\[3, 32\], the model needs \[4, 32\]"),
     ],

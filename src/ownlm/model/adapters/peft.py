@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -194,9 +195,11 @@ def _whole(model: Transformer, modules: Sequence[str] | None) -> dict[str, _Slot
     modules = trained_modules(model.config) if modules is None else modules
     parameters = dict(model.named_parameters())
     slots: dict[str, _Slot] = {}
+    adapted = adapter_layers(model)
     for name, weight in weight_map(model.config).items():
         inside = any(not module or name.startswith(f"{module}.") for module in modules)
-        if not inside or name not in parameters:
+        # An adapted projection is frozen, inside such a module too.
+        if not inside or name not in parameters or name.rpartition(".")[0] in adapted:
             continue
         rows = parameters[name].detach()
         parts = rows.split(part_sizes(name, weight, model.config)) if len(weight.parts) > 1 else (rows,)
@@ -290,8 +293,8 @@ _ANY = frozenset({
     "peft_type", "peft_version", "qalora_group_size", "r", "revision", "runtime_config", "target_modules", "task_type",
     "use_dora", "use_rslora", "ensure_weight_tying",
 })  # fmt: skip
-# Starts that change the base's own weights, so that the adapter is none for the base as it is stored.
-_STARTS = ("pissa", "olora", "corda", "loftq")
+# Starts that leave the base's own weights alone. After any other the adapter is none for the base as it is stored.
+_STARTS = ("true", "false", "gaussian", "eva", "orthogonal", "mica")
 
 
 def _lora_config(values: Mapping[str, Any], where: str) -> LoraConfig:
@@ -302,7 +305,7 @@ def _lora_config(values: Mapping[str, Any], where: str) -> LoraConfig:
         if value and key not in _ANY and (key, value) != ("bias", "none"):
             raise ModelError(f"an adapter with {key} is not supported", where=where)
     start = str(values.get("init_lora_weights", True))
-    if start.startswith(_STARTS):
+    if start.lower() not in _STARTS:
         raise ModelError(
             f"an adapter that began as '{start}' is for a base that was changed with it",
             where=where,
@@ -316,11 +319,16 @@ def _lora_config(values: Mapping[str, Any], where: str) -> LoraConfig:
             "rslora": bool(values.get("use_rslora")),
             "dropout": values.get("lora_dropout", 0.0),
         }
-        return validate(LoraConfig, read)
+        lora = validate(LoraConfig, read)
     except KeyError as error:
         raise ModelError(f"the key {error} is missing", where=where) from None
     except ConfigError as error:
         raise ModelError(error.message, where=where) from None
+    if lora.rank < 1:
+        raise ModelError("the rank must be at least 1", where=f"{where}: r")
+    if lora.alpha is None or abs(lora.alpha) > torch.finfo(torch.float32).max:
+        raise ModelError(f"a number was expected (got {lora.alpha})", where=f"{where}: lora_alpha")
+    return lora
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
