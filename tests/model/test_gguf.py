@@ -128,6 +128,11 @@ def write_gguf(path: Path, model: transformers.PreTrainedModel, quantization: Ki
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     add_tokenizer(writer, **metadata)
+    for key, value in metadata.get("more", {}).items():
+        kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+        kinds[type(value)](key, value)
+    for key, values in metadata.get("tensors", {}).items():
+        writer.add_tensor(key, values)
     if config.model_type == "llama" and config.rope_parameters["rope_type"] == "llama3":
         factors = 1 / (500000.0 ** (np.arange(0, 16, 2) / 16)) / model.model.rotary_emb.inv_freq.numpy()
         writer.add_tensor("rope_freqs.weight", factors.astype(np.float32))
@@ -368,6 +373,54 @@ def test_a_damaged_header_never_ends_in_a_traceback(small: Path, tmp_path: Path,
         read_gguf(path)
     except OwnlmError as error:
         assert error.message
+
+
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_factor_without_a_type_stretches_positions_linearly(key: str, tmp_path: Path) -> None:
+    # As llama.cpp has it: without rope.scaling.type, the type is linear.
+    rope = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
+    config = transformers.LlamaConfig(vocab_size=VOCABULARY, rope_parameters=rope, **SIZES)
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config).eval()
+    write_gguf(tmp_path / "model.gguf", model, more={f"llama.{key}": 4.0})
+    assert largest_difference(tmp_path / "model.gguf", tmp_path / "model", model) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"llama.attention.causal": False}, "both ways"),
+        ({"llama.logit_scale": 2.0}, "logit_scale"),
+        ({"llama.attention.scale": 0.5}, "attention.scale"),
+        ({"llama.final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({"llama.rope.scaling.type": "yarn"}, "'yarn'"),
+        ({"llama.rope.dimension_count": 8}, "a part of each head"),
+    ],
+)
+def test_what_metadata_says_and_we_do_not_have_is_refused(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "model.gguf", public_model("llama"), more=more)
+    with pytest.raises((ModelError, DamagedError), match=said) as caught:
+        read_gguf(tmp_path / "model.gguf")
+    assert str(caught.value.where).startswith(str(tmp_path / "model.gguf"))
+
+
+def test_rotary_frequencies_of_another_head_are_refused(tmp_path: Path) -> None:
+    tensors = {"rope_freqs.weight": np.full(5, 2, np.float32)}
+    write_gguf(tmp_path / "model.gguf", public_model("llama"), tensors=tensors)
+    with pytest.raises(ModelError, match="5 rotary frequencies"):
+        read_gguf(tmp_path / "model.gguf")
+
+
+@pytest.mark.parametrize("heads", [3, 5, 2**31])
+def test_heads_that_do_not_fit_the_tensors_are_refused(heads: int, tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_gguf.read_bytes())
+    reader = gguf.GGUFReader(path, "r+")
+    reader.fields["llama.attention.head_count"].parts[-1][0] = heads
+    reader.data.flush()
+    with pytest.raises((ModelError, DamagedError)) as caught:
+        read_gguf(path)
+    assert str(path) in str(caught.value)
 
 
 def test_what_is_no_gguf_file_says_so(tmp_path: Path) -> None:

@@ -37,6 +37,20 @@ ARCHITECTURES = {"llama": "llama", "gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "q
 # Written by converters beside the weights; what they say is in the config already.
 _COMPUTED = ("rope_freqs.weight", "attn_rot_embd", "rope.freqs", "attn.masked_bias", "attn.bias")
 
+# What changes the network where it is not 0, and no family of ours has.
+_UNSUPPORTED = (
+    "expert_count",
+    "rope.scaling.attn_factor",
+    "attention.scale",
+    "attention.clamp_kqv",
+    "attention.max_alibi_bias",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "logit_scale",
+    "residual_scale",
+    "embedding_scale",
+)
+
 # Llama 3.1's rule as every public model sets it; a GGUF file holds only the frequencies that follow from it.
 _LLAMA3 = {"low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_max_positions": 8192}
 
@@ -128,19 +142,21 @@ def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path)
         known = ", ".join(sorted(ARCHITECTURES))
         raise ModelError(f"the architecture '{architecture}' is not supported", where=str(path), hint=f"known: {known}")
     values = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
-    for key in ("expert_count", "rope.scaling.attn_factor"):
+    for key in _UNSUPPORTED:
         if values.get(key):
             raise ModelError(f"a model with {key} is not supported", where=str(path))
+    if not values.get("attention.causal", True):
+        raise ModelError("a model that looks both ways is not supported", where=f"{path}: attention.causal")
     if values.get("block_count", 0) > len(tensors):
         # Noticed before so many layers are built.
         raise DamagedError(f"it names {values['block_count']} layers and has {len(tensors)} tensors", where=str(path))
     try:
         config = config_from_user(_shape(ARCHITECTURES[architecture], values, tensors))
         frequencies = tensors.get("rope_freqs.weight")
-        return config if frequencies is None else _stretched(config, np.array(frequencies.data), path)
+        return config if frequencies is None else _stretched(config, np.array(frequencies.data))
     except KeyError as error:
         raise DamagedError(f"the file does not say {error}", where=str(path), hint="fetch or copy it again") from None
-    except ConfigError as error:
+    except (ConfigError, ModelError) as error:
         raise ModelError(error.message, where=f"{path}: {error.where}", hint=error.hint) from None
 
 
@@ -181,24 +197,27 @@ def _shortest(value: float) -> float:
 
 
 def _scaling(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    kind = values.get("rope.scaling.type", "none")
+    # llama.cpp takes a file that gives a factor and no type for linear.
+    kind = values.get("rope.scaling.type", "linear")
     factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 1.0))
     if kind not in ("none", "linear"):
         raise ModelError(f"rotary scaling '{kind}' is not supported", where="rope.scaling.type", hint="known: linear")
     return None if kind == "none" or factor in (0.0, 1.0) else {"kind": "linear", "factor": factor}
 
 
-def _stretched(config: ModelConfig, factors: np.ndarray, path: Path) -> ModelConfig:
+def _stretched(config: ModelConfig, factors: np.ndarray) -> ModelConfig:
     """The config whose rotary frequencies are the plain ones divided by ``factors``, as Llama 3.1's files store them."""
+    plain = rotary_frequencies(config)
+    if factors.shape != plain.shape:
+        message = f"there are {factors.size} rotary frequencies, and a head has {plain.numel()}"
+        raise ModelError(message, where="rope_freqs.weight")
     if np.all(factors == 1):
         return config
     scaling = {"kind": "llama3", "factor": _shortest(float(factors.max())), **_LLAMA3}
     stretched = config_from_user(config.model_dump() | {"rope_scaling": scaling})
-    expected = rotary_frequencies(config) / torch.from_numpy(factors)
+    expected = plain / torch.from_numpy(factors)
     if not torch.allclose(rotary_frequencies(stretched), expected, rtol=1e-4):
-        raise ModelError(
-            "its rotary frequencies follow a rule that is not supported", where=f"{path}: rope_freqs.weight"
-        )
+        raise ModelError("its rotary frequencies follow a rule that is not supported", where="rope_freqs.weight")
     return stretched
 
 
@@ -218,7 +237,11 @@ def _state(config: ModelConfig, architecture: str, tensors: Mapping[str, Any], p
             used.add(stored)
             values = _values(tensors[stored], path)
             if architecture == "llama" and (".attn_q." in stored or ".attn_k." in stored):
-                values = _deinterleaved(values, config.heads if ".attn_q." in stored else config.kv_heads)
+                heads = config.heads if ".attn_q." in stored else config.kv_heads
+                if len(values) % (2 * heads):
+                    message = f"the tensor '{stored}' has {len(values)} rows, which are not {heads} heads"
+                    raise DamagedError(message, where=str(path))
+                values = _deinterleaved(values, heads)
             parts.append(values)
         state[ours] = torch.cat(parts) if len(parts) > 1 else parts[0]
         if state[ours].shape != shapes[ours]:
