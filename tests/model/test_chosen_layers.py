@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,39 @@ def test_windows_go_with_their_layers() -> None:
     whole = take_layers(model, range(4))
     for a, b in zip(whole.logits(TOKENS), model.logits(TOKENS), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("layers", [[0], [1], [0, 2], [3, 1], [2, 3, 0]])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"family": "qwen2", "sliding_window": 3, "windowed_layers": [2, 3]},
+        {"family": "qwen3", "sliding_window": 3, "windowed_layers": [0, 2]},
+        {"family": "gemma2", "sliding_window": 3},
+        {"family": "gemma3_text", "sliding_window": 3, "windowed_layers": [0, 2]},
+        {"family": "gpt_neo", "sliding_window": 3},
+        {"family": "mistral", "sliding_window": 3},
+        {"family": "gpt3", "sliding_window": 3},
+    ],
+    ids=lambda values: values["family"],
+)
+def test_some_layers_of_a_model_with_windows_are_saved_and_read(
+    values: dict[str, Any], layers: list[int], tmp_path: Path
+) -> None:
+    model = random_model(config_from_user({**GPT2, **values}), 3)
+    smaller = take_layers(model, layers)
+    save_model_folder(smaller, tmp_path / "smaller")
+    again = load_model_folder(tmp_path / "smaller")
+    assert again.config == smaller.config
+    assert [again.config.window_of(n) for n in range(len(layers))] == [model.config.window_of(n) for n in layers]
+    public = again.config.family != "gpt3" or again.config.sliding_window is None
+    if public:
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "smaller", dtype=torch.float32).eval()
+    for ids, expected, found in zip(TOKENS, smaller.logits(TOKENS), again.logits(TOKENS), strict=True):
+        assert torch.equal(expected, found)
+        if public:
+            with torch.no_grad():
+                torch.testing.assert_close(found, theirs(torch.tensor([ids])).logits[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

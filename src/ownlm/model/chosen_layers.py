@@ -8,6 +8,7 @@ import torch
 
 from ..errors import ConfigError
 from .config import ModelConfig
+from .families.windows import layer_types, window_values
 from .transformer import Transformer
 
 
@@ -28,9 +29,9 @@ def config_of_layers(config: ModelConfig, layers: Sequence[int]) -> ModelConfig:
             raise ConfigError(
                 f"the model has no layer {layer}", where="layers", hint=f"they are 0 to {config.layers - 1}"
             )
-    windowed = config.windowed_layers
-    kept = None if windowed is None else tuple(place for place, layer in enumerate(layers) if layer in windowed)
-    return config.model_copy(update={"layers": len(layers), "windowed_layers": kept})
+    types = layer_types(config)
+    windows = window_values([types[layer] for layer in layers], config.sliding_window, len(layers))
+    return config.model_copy(update={"layers": len(layers), **windows})
 
 
 def take_layers(model: Transformer, layers: Sequence[int]) -> Transformer:

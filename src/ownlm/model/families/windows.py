@@ -56,6 +56,6 @@ def late_hf(config: ModelConfig) -> dict[str, Any]:
     return {
         "use_sliding_window": True,
         "sliding_window": config.sliding_window,
-        "max_window_layers": types.index("sliding_attention"),
+        "max_window_layers": next((n for n, kind in enumerate(types) if KINDS[kind]), config.layers),
         "layer_types": types,
     }
