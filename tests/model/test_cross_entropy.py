@@ -254,3 +254,11 @@ def test_token_losses_of_nothing_are_nothing() -> None:
     hidden, weight, targets = inputs(torch.bfloat16)
     found = token_losses(hidden[:0], weight, targets[:0])
     assert found.shape == (0,) and found.dtype == torch.float32
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    loss = linear_cross_entropy(hidden, weight, torch.arange(5), torch.ones(5))
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward"):
+        loss.backward()

@@ -145,3 +145,10 @@ def test_no_more_logits_are_held_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -
     with Largest() as largest:
         case.ours(Mix())[0].backward()
     assert largest.numbers == max(case.hidden.numel(), case.teacher_hidden.numel(), case.teacher_weight.numel())
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    loss = Case().ours(Mix())[0]
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward"):
+        loss.backward()

@@ -127,8 +127,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight, grad_bias = ctx.grads
-        ctx.grads = (None, None, None)
+        if ctx.grads is None:
+            raise RuntimeError("this loss has given its gradients away: make it anew for a second backward pass")
+        (grad_hidden, grad_weight, grad_bias), ctx.grads = ctx.grads, None
         # To look at it on a CPU saves a pass over the model's largest gradient: a loss that nothing is added to has 1.
         if grad.device.type == "cpu" and grad.item() == 1.0:
             return grad_hidden, _cast(grad_weight, ctx.dtypes[0]), _cast(grad_bias, ctx.dtypes[1]), *[None] * 5

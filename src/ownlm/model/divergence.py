@@ -140,8 +140,9 @@ class _LinearDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight, grad_bias = ctx.grads
-        ctx.grads = (None, None, None)
+        if ctx.grads is None:
+            raise RuntimeError("this loss has given its gradients away: make it anew for a second backward pass")
+        (grad_hidden, grad_weight, grad_bias), ctx.grads = ctx.grads, None
         # In place: these are ours alone.
         if grad_hidden is not None:
             grad_hidden = grad_hidden.mul_(grad.to(grad_hidden.dtype))
