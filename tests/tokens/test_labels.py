@@ -44,6 +44,8 @@ def test_numbers_sort_by_value_and_are_the_same_in_tables_and_json(tmp_path: Pat
         tmp_path / "a.jsonl", {"text": "x", "label": 10}, {"text": "y", "label": 9.0}, {"text": "z", "label": -1}
     )
     assert find_labels([table], LabelledFormat()) == find_labels([lines], LabelledFormat()) == ("-1", "9", "10")
+    long = write(tmp_path / "c.jsonl", {"text": "x", "label": "9" * 5000}, {"text": "y", "label": "10"})
+    assert find_labels([long], LabelledFormat()) == ("10", "9" * 5000)
     truth = write(tmp_path / "b.jsonl", {"text": "x", "label": True}, {"text": "y", "label": False})
     assert find_labels([truth], LabelledFormat()) == ("false", "true")
 
@@ -100,7 +102,7 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
         ([{"text": "x", "label": " "}], {}, 1, "there is no label in 'label'", ""),
         ([{"text": "x", "label": {"a": 1}}], {}, 1, "a label is a text or a number, not dict", ""),
         ([{"text": "x", "label": ["a"]}], {}, 1, "is a list of labels", "objective.problem to multi"),
-        ([{"text": "x", "label": "a"}], {}, None, "every text has the same class", ""),
+        ([{"text": "x", "label": "a"}], {}, None, "every text has the same class", "objective.labels"),
         ([{"text": "x", "label": []}], {"problem": "multi"}, None, "no text has a label", ""),
         (
             [{"text": "x", "a": 2, "b": 0}],
@@ -112,7 +114,10 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
         ([{"text": "x", "score": "high"}], {"problem": "regression"}, 1, "'score' is not a number (got 'high')", ""),
         ([{"text": "x", "score": "inf"}], {"problem": "regression"}, 1, "not a finite number", ""),
         ([{"text": "x", "score": 1e39}], {"problem": "regression"}, 1, "not a finite number", ""),
+        ([{"text": "x", "score": 10**400}], {"problem": "regression"}, 1, "not a finite number", ""),
+        ([{"text": "x", "score": -2e18}], {"problem": "regression"}, 1, "too large to be learned", "divide"),
         ([{"text": "x", "score": True}], {"problem": "regression"}, 1, "is not a number", ""),
+        ([{"text": "x", "label": "\ud800"}, {"text": "x", "label": "a"}], {}, 1, "half a character", ""),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(

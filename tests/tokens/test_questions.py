@@ -111,6 +111,12 @@ def test_what_was_moved_and_what_is_wrong_is_noted(tmp_path: Path) -> None:
         ([{"question": "q", "context": "x", "answers": [{"txt": "x"}]}], ":1", "no 'text' here", "'txt'"),
         ([{"question": "q", "context": "x", "answer": "x", "answer_start": "a"}], ":1", "must be a whole number", ""),
         (
+            [{"question": "q", "context": "x", "answer": "x", "answer_start": "9" * 5000}],
+            ":1",
+            "must be a whole number",
+            "",
+        ),
+        (
             [{"question": "q", "context": "x", "answers": {"text": ["x"], "answer_start": [0, 1]}}],
             ":1",
             "as many places as texts",

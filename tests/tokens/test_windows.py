@@ -131,6 +131,15 @@ def test_an_answer_that_is_not_there(tokenizer: Tokenizer, tmp_path: Path) -> No
         prepare(rows[1:], tokenizer, tmp_path, on_bad="drop")
 
 
+def test_an_answer_that_is_empty_or_has_no_token_is_the_one_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="an answer is empty"):
+        prepare([asked("a", "")], tokenizer, tmp_path)
+    answers = [{"text": "model", "answer_start": 4}, {"text": "\x01", "answer_start": 10}]
+    row = {"question": "What?", "context": "The model \x01 reads.", "answers": answers}
+    with pytest.raises(DataError, match=r"the answer '\\x01' is not in its context"):
+        prepare([row], tokenizer, tmp_path)
+
+
 def test_a_question_that_leaves_no_room(tokenizer: Tokenizer, tmp_path: Path) -> None:
     long = {**asked("b", "token"), "question": "what " * 50}
     with pytest.raises(DataError, match="this question has 50 tokens, which leaves too little of the 40") as caught:

@@ -27,6 +27,11 @@ TEXTS = ("text", "sentence", "content", "review", "comment", "tweet", "utterance
 PAIRS = {"sentence1": "sentence2", "premise": "hypothesis", "question1": "question2", "text1": "text2"}
 LABELS = ("label", "labels", "class", "category", "intent", "sentiment", "target", "score", "rating")
 
+# The largest number that is learned: the square of a greater one has no place in float32.
+LARGEST = 1e18
+# Python reads no whole number of many more digits.
+_DIGITS = 4000
+
 
 @dataclass(frozen=True)
 class LabelledFormat:
@@ -116,8 +121,9 @@ def find_labels(paths: Iterable[str | Path], format: LabelledFormat) -> tuple[st
     found = {label for row in read_labelled(paths, format) for label in row.labels}
     if len(found) < (2 if format.problem == "single" else 1):
         message = "every text has the same class" if found else "no text has a label"
-        raise DataError(f"{message}, so there is nothing to learn", where=", ".join(map(str, paths)))
-    whole = all(label.removeprefix("-").isdecimal() for label in found)
+        hint = "name all classes in objective.labels if the others are to come later"
+        raise DataError(f"{message}, so there is nothing to learn", where=", ".join(map(str, paths)), hint=hint)
+    whole = all(label.removeprefix("-").isdecimal() and len(label) <= _DIGITS for label in found)
     return tuple(sorted(found, key=lambda label: (int(label), label)) if whole else sorted(found))
 
 
@@ -201,10 +207,19 @@ def text_of(row: Row, name: str) -> str:
         raise DataError(f"'{name}' is not a text but {type(text).__name__}", where=row.where)
     if not text.strip():
         raise DataError(f"'{name}' is empty", where=row.where)
+    return whole_characters(text, row.where)
+
+
+def whole_characters(text: str, where: str) -> str:
+    """The same text; JSON can write half of a surrogate pair, which is none.
+
+    Raises:
+        DataError: it holds such a half.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"this text holds half a character: \\u{ord(text[error.start]):04x}", where=row.where) from None
+        raise DataError(f"this text holds half a character: \\u{ord(text[error.start]):04x}", where=where) from None
     return text
 
 
@@ -220,7 +235,7 @@ def _name(value: Any, column: str, where: str) -> str:
     name = str(value).strip()
     if not name:
         raise DataError(f"there is no label in '{column}'", where=where)
-    return name
+    return whole_characters(name, where)
 
 
 def _several(values: Sequence[Any], taken: Taken, format: LabelledFormat, where: str) -> tuple[str, ...]:
@@ -245,8 +260,19 @@ def _number(value: Any, column: str, where: str) -> float:
         if value is None or isinstance(value, Mapping | list | bool):
             raise ValueError
         number = float(value)
+    except OverflowError:
+        number = math.inf
     except ValueError:
-        raise DataError(f"'{column}' is not a number (got {value!r})", where=where) from None
+        raise DataError(f"'{column}' is not a number (got {_shown(value)})", where=where) from None
     if not math.isfinite(number) or abs(number) > float(np.finfo(np.float32).max):
-        raise DataError(f"'{column}' is not a finite number (got {value!r})", where=where)
+        raise DataError(f"'{column}' is not a finite number (got {_shown(value)})", where=where)
+    if abs(number) > LARGEST:
+        hint = "divide all numbers of the column by one of their size"
+        raise DataError(f"'{column}' is too large to be learned (got {_shown(value)})", where=where, hint=hint)
     return number
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -18,9 +18,12 @@ from typing import Any
 from ..data.read import list_files, read_rows
 from ..errors import DataError, nearest
 from ..files import read_json
+from .labels import whole_characters
 
 # An answer that does not stand where its file says may stand this many characters away.
 NEAR = 50
+# A place in a text has fewer digits.
+_DIGITS = 20
 
 
 @dataclass(frozen=True)
@@ -142,14 +145,14 @@ def _question(values: Mapping[str, Any], context: Any, where: str, name: str, an
         if not isinstance(text, str) or not text.strip():
             what = "is empty" if isinstance(text, str) else f"is not a text but {type(text).__name__}"
             raise DataError(f"'{key}' {what}", where=where)
-        _check_characters(text, where)
+        whole_characters(text, where)
     name = str(values.get("id") or name)
     answers: list[Answer] = []
     moved, wrong = 0, None
     for text, start in _given(values, where) if answered else []:
         answer = locate(text, start, texts["context"])
         if answer is None:
-            wrong = wrong or text
+            wrong = text if wrong is None else wrong
             continue
         moved += start is not None and texts["context"][start : start + len(text)] != text
         answers.append(answer)
@@ -184,21 +187,14 @@ def _entry(entry: Any, where: str) -> tuple[str, int | None]:
 def _checked(text: Any, start: Any, where: str) -> tuple[str, int | None]:
     if not isinstance(text, str):
         raise DataError(f"an answer is not a text but {type(text).__name__}", where=where)
-    _check_characters(text, where)
+    whole_characters(text, where)
     if start in (None, ""):
         return text, None
-    if isinstance(start, str) and start.strip().isdecimal():
+    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _DIGITS:
         start = int(start)
     if not isinstance(start, int) or isinstance(start, bool):
-        raise DataError(f"'answer_start' must be a whole number, not {start!r}", where=where)
+        raise DataError(f"'answer_start' must be a whole number, not {repr(start)[:80]}", where=where)
     return text, start
-
-
-def _check_characters(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"this text holds half a character: \\u{ord(text[error.start]):04x}", where=where) from None
 
 
 def right_answers(question: Question) -> Sequence[str]:

@@ -203,7 +203,8 @@ class _Work:
                 continue
             spans = [context.span(answer.start, answer.end) for answer in question.answers]
             if question.wrong is not None or None in spans:
-                self._wrong(question, tokens)
+                wrong = question.answers[spans.index(None)].text if question.wrong is None else question.wrong
+                self._wrong(wrong, question.where, tokens)
                 continue
             self.counts["questions"] += 1
             self.counts["unanswerable"] += not spans
@@ -223,12 +224,11 @@ class _Work:
             )
         self._count("a question too long for its context", tokens)
 
-    def _wrong(self, question: Question, tokens: int) -> None:
+    def _wrong(self, answer: str, where: str, tokens: int) -> None:
         if self.windowing.on_bad != "drop":
-            shown = question.wrong or question.answers[0].text
             raise DataError(
-                f"the answer {shown[:80]!r} is not in its context at its place",
-                where=question.where,
+                f"the answer {answer[:80]!r} is not in its context at its place" if answer else "an answer is empty",
+                where=where,
                 hint="mend it, or set objective.on_bad to drop to leave such questions out",
             )
         self._count("an answer that is not in its context", tokens)
