@@ -126,6 +126,20 @@ def test_pairs_stand_in_their_frame(
     assert data.trained == data.tokens - 3 * data.documents
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_documents_of_unknown_tokens_alone_are_left_out(tokenizer: Tokenizer, tmp_path: Path, pairs: bool) -> None:
+    path = write(tmp_path / "a.jsonl", ["жж. жжж.", *TEXTS, "жж"])
+    data = tokenize_for_masking(path, tokenizer, 24, cache_folder=tmp_path / "cache", pairs=pairs)
+    unknown = tokenizer.backend.token_to_id("[UNK]")
+    kept = documents(data.folder)
+    assert all(set(row) - {CLS, SEP, unknown} for row in kept) and len(kept) == data.documents
+    if not pairs:
+        plain = tokenize_for_masking(write(tmp_path / "b.jsonl", TEXTS), tokenizer, 24, cache_folder=tmp_path / "cache")
+        # "." is a token that is known.
+        assert kept[1:] == documents(plain.folder)
+        assert data.dropped == {"no token that the tokenizer knows": {"documents": 1, "tokens": 3}}
+
+
 def test_what_cannot_be(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", TEXTS)
     for pairs, length, least in ((False, 2, 3), (True, 4, 5)):
@@ -134,8 +148,9 @@ def test_what_cannot_be(tokenizer: Tokenizer, tmp_path: Path) -> None:
         assert caught.value.where == "data.length"
         assert tokenize_for_masking(path, tokenizer, least, cache_folder=tmp_path / "cache", pairs=pairs).documents
     empty = write(tmp_path / "b.jsonl", ["\u0001", "\u0002"])
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError, match="nothing to train on") as none:
         tokenize_for_masking(empty, tokenizer, 16, cache_folder=tmp_path / "cache")
+    assert none.value.where == str(empty)
     with pytest.raises(DataError, match="two texts"):
         tokenize_for_masking(
             write(tmp_path / "c.jsonl", TEXTS[:1]), tokenizer, 16, cache_folder=tmp_path / "cache", pairs=True

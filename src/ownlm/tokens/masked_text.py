@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .cached import cache_key, find_cached
 from .flat import Rows, offsets_of
 from .frame import Frame, frame_of
@@ -23,11 +23,12 @@ from .tokenizer import Tokenizer
 from .vocabulary import Vocabulary
 
 # Raised whenever the same texts would give other datasets than before.
-VERSION = 2
+VERSION = 3
 KIND = "masked text"
 PAIR_KIND = "masked pair"
 # What a pair has beside its tokens: whether its second half follows the first, and which of its tokens begins it.
 FOLLOWS, SECOND = "follows", "second"
+NOTHING_TO_TELL = "no token that the tokenizer knows"
 
 # Texts, or pairs, worked on at once.
 _BLOCK = 4096
@@ -68,7 +69,8 @@ def frame_texts(
 
     A text longer than ``length``, its special tokens included, becomes several documents of nearly equal lengths, each
     between its own special tokens. So a document never crosses from one text into the next (as in the variant
-    DOC-SENTENCES of Liu et al. 2019, section 4.2); packing makes filling up needless.
+    DOC-SENTENCES of Liu et al. 2019, section 4.2); packing makes filling up needless. A document of unknown tokens alone
+    has nothing that could be hidden, and is left out.
 
     Args:
         texts: each between the beginning and end tokens that ``tokenize_files`` puts there.
@@ -78,7 +80,7 @@ def frame_texts(
         pairs: whether a document is a pair, as ``pair_sentences`` makes them.
 
     Raises:
-        DataError: no text has a token; pairs need two texts.
+        DataError: no text has a token that the tokenizer knows; pairs need two texts.
         ConfigError: the length leaves no room between the special tokens.
         ModelError: the tokenizer has no special tokens to stand around a text.
     """
@@ -88,16 +90,28 @@ def frame_texts(
     folder = Path(cache_folder) / key
     if found := find_cached(folder):
         return found
-    info = {"tokenizer": tokenizer.fingerprint, "source": texts.info.get("source", []), "kind": kind, "dropped": {}}
+    info = {"tokenizer": tokenizer.fingerprint, "source": texts.info.get("source", []), "kind": kind}
     columns = {FOLLOWS: ("int64", 1), SECOND: ("int64", 1)} if pairs else {}
     room = length - len(frame)
     made = _pairs(texts, tokenizer, frame, room) if pairs else _pieces(texts, tokenizer, frame, room)
+    ordinary = Vocabulary.of(tokenizer).ordinary
+    left_out = {"documents": 0, "tokens": 0}
     with ShardWriter(folder, tokenizer.vocab_size, info, columns=columns) as writer:
         for (ids, offsets), numbers in made:
-            writer.add_many(ids, offsets, None, numbers)
+            lengths = np.diff(offsets)
+            told = np.bincount(np.repeat(np.arange(len(lengths)), lengths), ordinary[ids], len(lengths)) > 0
+            left_out["documents"] += int((~told).sum())
+            left_out["tokens"] += int(lengths[~told].sum())
+            kept = {name: values[told] for name, values in numbers.items()}
+            writer.add_many(ids[np.repeat(told, lengths)], offsets_of(lengths[told]), None, kept)
+        if left_out["documents"] and not writer.documents:
+            hint = "train a tokenizer on texts of this kind"
+            where = ", ".join(info["source"]) or str(texts.folder)
+            raise DataError("the tokenizer knows no token of these texts", where=where, hint=hint)
         trained = writer.tokens - len(frame) * writer.documents
-        writer.info |= {"trained": trained}
-    return PreparedData(folder, writer.documents, writer.tokens, trained)
+        dropped = {NOTHING_TO_TELL: left_out} if left_out["documents"] else {}
+        writer.info |= {"trained": trained, "dropped": dropped}
+    return PreparedData(folder, writer.documents, writer.tokens, trained, dropped)
 
 
 def check_room(tokenizer: Tokenizer, length: int, pairs: bool) -> Frame:

@@ -220,7 +220,8 @@ class ShardWriter:
 
     def _finish(self) -> None:
         if not self.documents and not self._may_be_empty:
-            raise DataError("there is nothing to train on: no document has a token", where=str(self.folder))
+            where = ", ".join(map(str, self.info.get("source", []))) or str(self.folder)
+            raise DataError("there is nothing to train on: no document has a token", where=where)
         assert self.documents % self.group == 0, "the last group is whole"
         for file in (self._tokens, self._offsets, self._trained, *self._column_files.values()):
             if file is not None:

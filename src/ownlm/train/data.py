@@ -137,14 +137,21 @@ def prepare_data(config: TrainConfig, setup: Setup, say: Callable[[str], None]) 
         seed=config.seed,
         repeats=repeats,
     )
-    if not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
-        raise DataError("no token of the training data is to be trained", where=", ".join(names))
+    _check_learned(objective, loader, sources, "no token of the training data is to be trained")
     held = _held_out(config, objective, reading, sources, say)
     validation = None
     if held:
         validation = Loader([s.dataset for s in held], batch_tokens=config.batch_tokens, length=length, seed=0)
+        _check_learned(objective, validation, held, "the validation data has no token to measure")
     fingerprints = [source.dataset.fingerprint for source in [*sources, *held]] + _mix_fingerprint(entries)
     return TrainingData(sources, loader, validation, fingerprints)
+
+
+def _check_learned(objective: Objective[Any], loader: Loader, sources: Sequence[Source], message: str) -> None:
+    """Checks that there is something to learn; what has a label is learned whole, even where no token predicts another."""
+    if objective.unit == "token" and not any(trained for trained, _ in loader.counts(loader.epoch_pieces(0))):
+        hint = "a text of one token has nothing to predict; see the texts with 'ownlm data show'"
+        raise DataError(message, where=", ".join(source.name for source in sources), hint=hint)
 
 
 @dataclass(frozen=True)

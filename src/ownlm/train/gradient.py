@@ -89,7 +89,7 @@ class Gradients:
         units = self.workers.total([sum(row[part] for row in counted) for part in range(self.objective.parts)])
         if not units[0]:
             what = f"step {step + 1} has no {self.objective.unit} to train on"
-            raise OwnlmError(what, hint="check the data with 'ownlm data show'")
+            raise OwnlmError(what, hint="raise batch_tokens, or see what the data holds with 'ownlm data show'")
         self.objective.begin_step(self.model, [*batches, *idle], self.workers.total)
         if seed is not None:
             torch.manual_seed(seed)

@@ -127,6 +127,20 @@ def test_classes_that_all_weigh_nothing_are_refused() -> None:
     assert Classify(ClassifyConfig(labels=["a", "b"], weights={"a": 0.0}), 0).shape(base, []).labels == ("a", "b")
 
 
+@pytest.mark.parametrize("key", ["data.train", "data.validation"])
+def test_texts_that_all_weigh_nothing_are_refused(
+    key: str, encoder: Path, train: Callable[..., Any], tmp_path: Path
+) -> None:
+    light = str(write(tmp_path / "light.jsonl", [{"text": "the model", "label": "a"}] * 3))
+    both = str(write(tmp_path / "both.jsonl", [{"text": "the text", "label": label} for label in "ab"]))
+    data = {"train": both, "validation": both, "length": 16, key.partition(".")[2]: light}
+    objective = {"kind": "classify", "labels": ["a", "b"], "weights": {"a": 0}}
+    settings = {"base": str(encoder), "out": str(tmp_path / "run"), "data": data, "objective": objective}
+    with pytest.raises(ConfigError, match=f"every text of {key} has a class that weighs 0") as caught:
+        train(settings | {"batch_tokens": 64}, steps=1)
+    assert caught.value.where == "objective.weights"
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("weights", [None, "balanced", {"b": 3.0, "c": 0.0}])
 def test_weights_and_smoothing_are_those_of_the_frameworks_loss(
@@ -159,6 +173,17 @@ def test_several_classes_weigh_and_smooth_as_the_framework_does(ready: Callable[
     targets = labels * 0.9 + 0.05
     expected = torch.nn.BCEWithLogitsLoss(pos_weight=(40 - have) / have)(logits, targets)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_decoder_learns_from_texts_of_one_token(
+    ready_for: Callable[..., Any], settings: dict[str, Any], train: Callable[..., Any], tmp_path: Path
+) -> None:
+    base = train(settings, steps=1).run.model
+    made = [{"text": text, "label": text} for text in "ab"]
+    here = ready_for(base, write(tmp_path / "rows.jsonl", made), 64, kind="classify")
+    (batch,) = here.loader.micro_batches(0, 64)
+    assert batch.document_starts == (0, 1, 2)
+    assert here.objective.units(here.objective.batch(batch, 0)) == 2
 
 
 def test_a_class_that_nobody_has_counts_as_others_do() -> None:

@@ -274,9 +274,23 @@ def test_a_tokenizer_without_a_mask_token_is_refused(
 def test_nothing_but_unknown_tokens_is_an_error(
     masked_settings: dict[str, Any], tmp_path: Path, train: Callable[..., Any]
 ) -> None:
-    (tmp_path / "odd.jsonl").write_text('{"text": "жжж жж"}\n{"text": "жж"}\n')
-    with pytest.raises(Exception, match="has no token to train on"):
-        train(merge(masked_settings, {"data": {"train": str(tmp_path / "odd.jsonl"), "length": 48}}))
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text('{"text": "жжж жж"}\n{"text": "жж"}\n')
+    with pytest.raises(DataError, match="the tokenizer knows no token of these texts") as caught:
+        train(merge(masked_settings, {"data": {"train": str(odd), "length": 48}}))
+    assert caught.value.where == str(odd)
+
+
+def test_texts_of_unknown_tokens_are_left_out_and_counted(
+    masked_settings: dict[str, Any], tmp_path: Path, train: Callable[..., Any]
+) -> None:
+    odd = tmp_path / "odd.jsonl"
+    odd.write_text('{"text": "жжж жж"}\n{"text": "the model"}\n{"text": "жж"}\n')
+    changes = {"data": {"train": str(odd), "length": 8}, "batch_tokens": 8}
+    summary = train(merge(masked_settings, changes), steps=3).run.summary
+    dropped = summary["ledger"]["total"]["dropped"]
+    assert {reason: part["documents"] for reason, part in dropped.items()} == {"no token that the tokenizer knows": 2}
+    assert summary["steps"] == 3
 
 
 def test_datasets_of_other_kinds_and_lengths_are_refused(

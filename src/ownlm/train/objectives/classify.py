@@ -187,6 +187,7 @@ class Classify(Objective[ClassifyConfig]):
         weights, shape = self.config.weights, self._known_shape
         if isinstance(weights, dict):
             self._weights = torch.tensor([weights.get(label, 1.0) for label in shape.labels])
+            _check_weighed(data, self._weights.numpy(), shape.problem)
         elif weights == "balanced":
             count = sum(repeat * len(d) for repeat, d in zip(data.loader.repeats, data.loader.datasets, strict=True))
             have = np.zeros(len(shape.labels))
@@ -332,6 +333,20 @@ def check_whole(data: TrainingData) -> None:
                     where="data.length",
                     hint="raise it, or name the files that the dataset was made of",
                 )
+
+
+def _check_weighed(data: TrainingData, weights: np.ndarray, problem: str) -> None:
+    """Checks that some text counts; of several classes a text, each text without a class counts in any case.
+
+    Raises:
+        ConfigError: every text has a class that weighs 0.
+    """
+    for key, loader in (("data.train", data.loader), ("data.validation", data.validation)):
+        if loader is None or problem != "single":
+            continue
+        if not any(class_counts(dataset, len(weights)) @ weights for dataset in loader.datasets):
+            what = f"every text of {key} has a class that weighs 0, so that none of them counts"
+            raise ConfigError(what, where="objective.weights", hint="give one of these classes a weight above 0")
 
 
 def _name(value: Any) -> Any:
