@@ -41,6 +41,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EFBIG: "the file is larger than this disk or your limits (ulimit -f) allow",
             errno.EDQUOT: "your disk quota is used up; free some space and run the same command again",
             errno.EACCES: "choose a folder you may write to",
+            errno.EPERM: "choose a folder you may write to",
             errno.EROFS: "choose a folder on a writable disk",
         }
         if error.errno not in hints:

@@ -210,6 +210,29 @@ def test_a_file_where_the_folder_should_be_is_named(train: Train, settings: dict
         assert raised.value.where == "out"
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_said(
+    name: str, train: Train, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be a folder|NUL") as raised:
+        train(settings, out=str(tmp_path / name))
+    assert raised.value.where == "out"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "model/notes.txt", "checkpoints/notes.txt", "report.html"])
+def test_what_is_of_no_run_is_never_written_over(
+    name: str, train: Train, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    with pytest.raises(ConfigError, match="is of no run, and would be written over") as raised:
+        train(settings, out=str(tmp_path / "mine"), steps=1)
+    assert raised.value.where == "out" and raised.value.exit_code == 2
+    assert path.read_text() == "precious"
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == [name.partition("/")[0]]
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message", "where"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ CONFIG = "config.yaml"
 REPORT = "report.html"
 SUMMARY = "run.json"
 PLAN = "plan.json"
+LOCK = ".lock"
+# What a run writes in its folder, whatever stood there before.
+_WRITTEN = (CONFIG, "metrics.jsonl", "ledger.json", REPORT, "checkpoints", "model", "adapter", "reference")
 # What a sweep's folder says of itself (sweep.py).
 SWEEP = "sweep.yaml"
 
@@ -99,13 +103,15 @@ def finished_run(config: TrainConfig, folder: Path, say: Say, workers: Workers) 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process trains a folder at a time; the lock goes with the process, however it ends."""
+    """One process trains a folder at a time; the lock goes with the process, however it ends.
+
+    Raises:
+        ConfigError: there can be no such folder, or it holds what is of no run.
+        UserError: another process trains it.
+    """
     with storage_errors(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise ConfigError(f"'{folder}' cannot be a folder: a file is in its place", where="out") from None
-        file = (folder / ".lock").open("w")
+        _make(folder)
+        file = (folder / LOCK).open("w")
     with file:
         try:
             import fcntl
@@ -119,6 +125,32 @@ def locked(folder: Path) -> Iterator[None]:
                 "another process is training in this folder", where=str(folder), hint="wait for it"
             ) from None
         yield
+
+
+def _make(folder: Path) -> None:
+    """Makes a run's folder.
+
+    Raises:
+        ConfigError: there can be none of this name, or what would be written over is of no run.
+    """
+    hint = "set another out"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        begun = (folder / LOCK).exists() or (folder / SUMMARY).is_file() or checkpoint.steps_saved(folder)
+        taken = [] if begun else [name for name in _WRITTEN if (folder / name).exists()]
+    except (FileExistsError, NotADirectoryError):
+        what = f"'{folder}' cannot be a folder: a file is in its place"
+        raise ConfigError(what, where="out", hint=hint) from None
+    except ValueError:
+        raise ConfigError("the name of a folder holds no NUL character", where="out", hint=hint) from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ENOENT):
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(f"'{folder}' cannot be a folder: {reason}", where="out", hint=hint) from None
+        raise
+    if taken:
+        what = f"'{folder / taken[0]}' is of no run, and would be written over"
+        raise ConfigError(what, where="out", hint="set another out, or move it away")
 
 
 def logged(folder: Path, say: Say) -> Say:
