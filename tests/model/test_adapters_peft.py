@@ -366,11 +366,13 @@ def test_an_adapter_for_another_base_is_refused(base: Bases, tmp_path: Path) -> 
         (folder / "adapter_config.json").write_bytes((tmp_path / "llama" / "adapter_config.json").read_bytes())
         return folder
 
+    shallower = {name: tensor for name, tensor in tensors.items() if ".layers.1." not in name}
     deeper = {name.replace(".layers.1.", ".layers.7."): tensor for name, tensor in tensors.items()}
     wrong = [
         (tmp_path / "llama", base("gpt2", "lm"), "no place in this gpt2 model"),
         (tmp_path / "score", base("llama", "lm"), "'base_model.model.score.weight' has no place"),
         (variant("deeper", deeper), base("llama", "lm"), r"layers\.7\..* has no place"),
+        (variant("shallower", shallower), base("llama", "lm"), r"layers\.1\..* is missing"),
         (variant("half", {n: t for n, t in tensors.items() if n != last}), base("llama", "lm"), f"'{last}' is missing"),
         (variant("wider", tensors | {last: torch.zeros(32, 4)}), base("llama", "lm"), r"\[32, 4\]"),
         (variant("empty", {}), base("llama", "lm"), "no adapter's matrix"),

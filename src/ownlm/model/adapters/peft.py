@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ CONFIG = "adapter_config.json"
 
 PREFIX = "base_model.model."
 A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+
+# A module of one of many layers.
+_IN_LAYER = re.compile(r"\.\d+\.")
 
 TASKS = {"lm": "CAUSAL_LM", "classify": "SEQ_CLS", "span": "QUESTION_ANS", "none": "FEATURE_EXTRACTION"}
 
@@ -112,11 +116,13 @@ def load_adapter(model: Transformer, folder: Path) -> LoraConfig:
         DamagedError: the weights are cut short.
     """
     folder = Path(folder)
-    lora = _lora_config(_read_config(folder), str(folder / CONFIG))
+    values = _read_config(folder)
+    lora = _lora_config(values, str(folder / CONFIG))
     where = str(folder / WEIGHTS)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in _read_weights(folder).items()}
     matrices = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
     chosen, slots = _chosen(model, lora, matrices, where), _whole(model, [""])
+    _check_layers(model, values, matrices, where)
     if model.config.tied_head and model.config.head in ("lm", "masked"):
         # The public library would train it apart from the head.
         slots = {name: slot for name, slot in slots.items() if slot.view.data_ptr() != model.head_weight.data_ptr()}
@@ -237,6 +243,23 @@ def _chosen(model: Transformer, lora: LoraConfig, matrices: Mapping[str, Tensor]
     if not chosen:
         raise ModelError("there is no adapter's matrix in this file", where=where)
     return chosen
+
+
+def _check_layers(model: Transformer, values: Mapping[str, Any], matrices: Mapping[str, Tensor], where: str) -> None:
+    """Checks that an adapter of every layer is one of every layer of this model.
+
+    Raises:
+        ModelError: a projection that its config names has no matrices in some layer.
+    """
+    targets = values.get("target_modules")
+    if not isinstance(targets, list) or values.get("layers_to_transform") is not None or values.get("exclude_modules"):
+        return
+    for place in places(model).values():
+        for part in place.parts:
+            named = any(f".{part}".endswith(f".{target}") for target in targets)
+            if named and _IN_LAYER.search(part) and spelled(part + A, matrices) not in matrices:
+                hint = "the adapter is for another base, with other layers"
+                raise ModelError(f"the tensor '{PREFIX}{part}{A}' is missing", where=where, hint=hint)
 
 
 def _misfit(name: str, model: Transformer, where: str) -> ModelError:
