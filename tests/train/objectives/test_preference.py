@@ -473,6 +473,13 @@ def test_errors_come_before_the_first_step(
         one = write(tmp_path / "one.jsonl", [{"prompt": "What?", "response": "It is.", "label": True}])
         train(preference_settings, data={"train": str(one)}, objective__method="kto", out=str(tmp_path / "kto"))
     assert caught.value.where == "data.train"
+    wanted = write(
+        tmp_path / "wanted.jsonl", [{"prompt": "What?", "response": a, "label": True} for a in ("It.", "A.")]
+    )
+    kto = {"kind": "preference", "method": "kto", "desirable_weight": 0}
+    with pytest.raises(ConfigError, match="every answer is wanted, and these weigh 0") as light:
+        train(preference_settings, data={"train": str(wanted)}, objective=kto, out=str(tmp_path / "light"))
+    assert light.value.where == "objective.desirable_weight"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ...config import Config
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...tokens.batch import Batch
 from ...tokens.preferences import DESIRABLE, KIND, Preparing, tokenize_preferences
 from ...tokens.prepare import PreparedData
@@ -166,6 +166,8 @@ class Preference(Objective[PreferenceConfig]):
         """Asks the starting model for its opinion of every answer, or finds it in the run's folder."""
         if self.config.method == "orpo":
             return
+        if self.judged:
+            self._check_weighed(data)
         self._training = self._held(model, data.loader, run, "train")
         if data.validation is not None:
             self._validation = self._held(model, data.validation, run, "validation")
@@ -274,9 +276,23 @@ class Preference(Objective[PreferenceConfig]):
             raise DataError(
                 "kto needs two answers or more, to hold them against each other",
                 where=f"data.{name}",
+                hint="add answers to it",
             )
         pairs = _Mismatched(documents, model.config.max_positions)
         return _Held(documents, reference, reference_log_probs(model, pairs, loader, run, f"{name}-mismatched"))
+
+    def _check_weighed(self, data: TrainingData) -> None:
+        """Checks before the first step that KTO has an answer to learn from.
+
+        Raises:
+            ConfigError: every answer is of the kind that weighs nothing.
+        """
+        weights = {1: self.config.desirable_weight, 0: self.config.undesirable_weight}
+        kinds = {int(kind) for dataset in data.loader.datasets for kind in np.unique(dataset.columns[DESIRABLE])}
+        if not any(weights[kind] for kind in kinds):
+            word, key = ("wanted", "desirable_weight") if 1 in kinds else ("unwanted", "undesirable_weight")
+            what = f"every answer is {word}, and these weigh 0, so there is nothing to learn"
+            raise ConfigError(what, where=f"objective.{key}", hint="set it above 0, or add answers of the other kind")
 
     def _numbers(self, batch: Batch) -> list[int]:
         """The number of each of a batch's documents among the loader's."""
