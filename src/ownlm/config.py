@@ -220,7 +220,7 @@ _WORDS = {
 def _telling(errors: Sequence[Any]) -> Any:
     """Of several errors the one that says what the user got wrong."""
     first = errors[0]
-    if first["type"] == "string_type" and isinstance(first["input"], Mapping):
+    if first["type"] in ("string_type", "literal_error") and isinstance(first["input"], Mapping | list):
         # A text or a mapping may stand there, and this is meant as the mapping.
         return errors[min(1, len(errors) - 1)]
     if first["type"] == "missing":

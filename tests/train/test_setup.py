@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from ownlm.errors import ConfigError, UserError
+from ownlm.errors import ConfigError, ModelError, UserError
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.tokens.train_bpe import train_tokenizer
 from ownlm.train.config import read_train_config
@@ -67,3 +67,10 @@ def test_a_name_that_is_not_known_says_its_key(wordpiece: Path, key: str) -> Non
     with pytest.raises(UserError, match="unknown model 'nope'") as caught:
         set_up(named)
     assert caught.value.where == key
+
+
+def test_an_adapter_is_no_base(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="this is an adapter, not a whole model") as caught:
+        set_up(read_train_config({"base": str(tmp_path), "data": {"train": "a.txt"}, "steps": 1}))
+    assert caught.value.where == str(tmp_path)

@@ -139,6 +139,15 @@ def find_model(name: str, *, say: Say = say_on_stderr) -> Path:
     raise UserError(f"unknown model '{name}'", hint=nearest(name, [m.name for m in known_models()]))
 
 
+def find_named_model(name: str, key: str) -> Path:
+    """``find_model`` of a name that a config's key gives: an error that has no place of its own has the key's."""
+    try:
+        return find_model(name)
+    except UserError as error:
+        error.where = error.where or key
+        raise
+
+
 def pull(name: str, *, say: Say = say_on_stderr, verify: bool = False) -> Path:
     """Fetches a known model, or one of the hub, into the cache; one that is there and whole is left as it is.
 

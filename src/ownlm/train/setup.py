@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError
 from ..model.checkpoint import read_config
 from ..model.config import ModelConfig
 from ..model.families import config_from_user, family_of
-from ..model.registry import find_model
+from ..model.registry import find_named_model
 from ..tokens.dataset import is_dataset, read_dataset
 from ..tokens.tokenizer import Tokenizer, load_tokenizer
 from ..tokens.train_bpe import train_tokenizer
@@ -50,9 +50,9 @@ def set_up(config: TrainConfig, *, stand_in: bool = False) -> Setup:
     Raises:
         UserError: base, model, tokenizer and objective do not fit together.
     """
-    base = _named(config.base, "base") if config.base else None
-    objective = make_objective(config.objective, config.seed)
+    base = find_named_model(config.base, "base") if config.base else None
     begun = read_config(base) if base else config_from_user(config.model or {})
+    objective = make_objective(config.objective, config.seed)
     lacking = stand_in and not has_tokenizer(config)
     tokenizer = objective.tokenizer(_stand_in(begun) if lacking else _find_tokenizer(config, base))
     named = _counted_from(tokenizer, config, begun)
@@ -62,15 +62,6 @@ def set_up(config: TrainConfig, *, stand_in: bool = False) -> Setup:
         raise ConfigError(what, where="objective.kind", hint="set objective.kind to seq2seq, or choose another model")
     tokenizer.check_fits(shape.vocab_size, config.tokenizer or config.base)
     return Setup(objective, base, tokenizer, shape)
-
-
-def _named(name: str, key: str) -> Path:
-    """The folder of a model; an error that has no place is the config's key's."""
-    try:
-        return find_model(name)
-    except UserError as error:
-        error.where = error.where or key
-        raise
 
 
 def _counted_from(tokenizer: Tokenizer, config: TrainConfig, shape: ModelConfig) -> ModelConfig:
@@ -108,7 +99,7 @@ def _find_tokenizer(config: TrainConfig, base: Path | None) -> Tokenizer:
     if config.tokenizer is not None:
         lone = Path(config.tokenizer)
         is_lone = lone.suffix == ".json" and lone.is_file()
-        return load_tokenizer(lone if is_lone else _named(config.tokenizer, "tokenizer"))
+        return load_tokenizer(lone if is_lone else find_named_model(config.tokenizer, "tokenizer"))
     if base is not None:
         return load_tokenizer(base)
     built = next(filter(is_dataset, config.data.sources), None)

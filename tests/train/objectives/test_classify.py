@@ -127,6 +127,21 @@ def test_classes_that_all_weigh_nothing_are_refused() -> None:
     assert Classify(ClassifyConfig(labels=["a", "b"], weights={"a": 0.0}), 0).shape(base, []).labels == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("weights", "where", "message"),
+    [
+        ([1, 2], "objective.weights", "a mapping of keys to values"),
+        ({"a": "x"}, "objective.weights.a", "a valid number"),
+        ({"a": -1}, "objective", "a finite number of at least 0"),
+        ("even", "objective.weights", "'even' is not one of the choices"),
+    ],
+)
+def test_weights_that_are_none_say_what_they_should_be(weights: Any, where: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_train_config({"base": "x", "data": {"train": "y"}, "objective": {"kind": "classify", "weights": weights}})
+    assert message in caught.value.message and caught.value.where == where
+
+
 @pytest.mark.parametrize("key", ["data.train", "data.validation"])
 def test_texts_that_all_weigh_nothing_are_refused(
     key: str, encoder: Path, train: Callable[..., Any], tmp_path: Path

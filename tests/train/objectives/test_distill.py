@@ -14,7 +14,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from ownlm.errors import ConfigError
+from ownlm.errors import ConfigError, UserError
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.chosen_layers import take_layers
 from ownlm.model.families import config_from_user
@@ -206,6 +206,9 @@ def test_what_cannot_be(
     with pytest.raises(ConfigError, match="has another vocabulary than the model that is trained") as caught:
         train(distill_settings, objective__teacher=str(strange))
     assert caught.value.where == "objective.teacher" and "ownlm generate" in str(caught.value.hint)
+    with pytest.raises(UserError, match="unknown model 'no-such'") as nowhere:
+        train(distill_settings, objective__teacher="no-such")
+    assert nowhere.value.where == "objective.teacher"
     short = saved(tmp_path / "short", TEACHER | {"max_positions": 32}, load_tokenizer(corpus / "base"), 4)
     with pytest.raises(ConfigError, match="the teacher reads at most 32 tokens, and documents may have 64"):
         train(distill_settings, objective__teacher=str(short))

@@ -24,7 +24,7 @@ from ...model.checkpoint import load_model_folder, read_config
 from ...model.divergence import Divergence, Head, Mix, linear_divergence
 from ...model.head import MaskedHead
 from ...model.packed import rounded_rows
-from ...model.registry import find_model
+from ...model.registry import find_named_model
 from ...tokens.batch import Batch
 from ...tokens.prepare import PreparedData
 from ...tokens.tokenizer import Tokenizer, load_tokenizer
@@ -82,8 +82,11 @@ class Distill(Objective[DistillConfig]):
 
         Raises:
             ConfigError: the teacher has another vocabulary.
+            UserError: there is no such model.
         """
-        theirs = load_tokenizer(find_model(self.config.teacher)).backend.get_vocab(with_added_tokens=True)
+        # A folder that is no model says so before anything is made of its tokenizer.
+        read_config(self._folder)
+        theirs = load_tokenizer(self._folder).backend.get_vocab(with_added_tokens=True)
         if theirs != tokenizer.backend.get_vocab(with_added_tokens=True):
             raise ConfigError(
                 f"'{self.config.teacher}' has another vocabulary than the model that is trained",
@@ -94,7 +97,7 @@ class Distill(Objective[DistillConfig]):
 
     def shape(self, base: ModelConfig, sources: Sequence[str]) -> ModelConfig:
         """See Objective.shape."""
-        shape, teacher = self.inner.shape(base, sources), read_config(find_model(self.config.teacher))
+        shape, teacher = self.inner.shape(base, sources), read_config(self._folder)
         if teacher.head != shape.head:
             what = {"lm": "the next token", "masked": "a hidden token"}[shape.head]
             raise ConfigError(
@@ -173,11 +176,15 @@ class Distill(Objective[DistillConfig]):
             wanted, teacher_head = _headed(teacher, teacher_hidden[rows])
         return linear_divergence(student, head, wanted, teacher_head, batch.targets[rows], weights, self.mix)
 
+    @property
+    def _folder(self) -> Path:
+        """The teacher's."""
+        return find_named_model(self.config.teacher, WHERE)
+
     def _loaded(self, model: Transformer) -> Transformer:
         """The teacher, beside the model."""
         if self._teacher is None or self._teacher.device != model.device:
-            folder = find_model(self.config.teacher)
-            teacher = load_model_folder(folder, dtype=model.compute_dtype, device=model.device)
+            teacher = load_model_folder(self._folder, dtype=model.compute_dtype, device=model.device)
             teacher.compute_dtype = model.compute_dtype
             self._teacher = teacher.requires_grad_(False).eval()
         return self._teacher
