@@ -137,6 +137,8 @@ def test_scores_where_the_right_ones_are_known(
         ("masked", ["--text", "no gap"], "text 1 has no gap", "[MASK]"),
         ("classify", ["--text", "x", "--batch-tokens", "0"], "must be at least 1", ""),
         ("classify", ["--txt", "x"], "--txt", "--text"),
+        ("classify", ["--text", "x\udcff"], "a text of the command line is not UTF-8", "UTF-8 file"),
+        ("span", ["--question", "\udcff", "--context", "c"], "a text of the command line is not UTF-8", "UTF-8 file"),
     ],
 )
 def test_what_cannot_be_predicted_is_said_in_a_sentence(
@@ -161,6 +163,22 @@ def test_a_long_text_is_read_from_its_beginning_where_asked(
     (one,) = done.object["predictions"]
     (other,) = ownlm("predict", folder, "--text", "model " * 62, "--json").object["predictions"]
     assert one["scores"] == other["scores"]
+
+
+def test_a_gap_is_never_cut_off(model: Callable[..., Path], ownlm: Callable[..., Any]) -> None:
+    done = ownlm("predict", model("masked"), "--text", "model " * 90 + "[MASK]", "--cut", "--json")
+    error = done.object["error"]
+    assert done.code == 2 and "text 1 has 93 tokens" in error["message"] and error["hint"] == "shorten it"
+
+
+def test_answers_are_scored_as_the_file_has_them_wherever_they_stand(
+    model: Callable[..., Path], ownlm: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder, asked = model("span"), {"question": "what reads?", "context": "the model reads text"}
+    # As the official evaluation does, which looks at texts alone: an answer that stands nowhere is still one.
+    rows = [{**asked, "answers": [{"text": "a cat", "answer_start": 0}]}, {**asked, "answers": []}]
+    done = ownlm("predict", folder, "--file", write(tmp_path / "a.jsonl", rows), "--score", "--json")
+    assert done.object["scores"]["has_exact"] == 0 and "no_exact" in done.object["scores"]
 
 
 def test_texts_made_from_others(ownlm: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ownlm.errors import DataError
-from ownlm.tokens.questions import Answer, Question, locate, read_questions
+from ownlm.tokens.questions import Answer, Question, locate, read_questions, right_answers
 
 CONTEXT = "The model reads text. The model  writes text,\nword by word."
 
@@ -95,6 +95,7 @@ def test_what_was_moved_and_what_is_wrong_is_noted(tmp_path: Path) -> None:
     )
     assert (right.moved, right.wrong) == (0, None)
     assert (moved.moved, moved.wrong, moved.answers) == (1, None, (Answer("writes", 33),))
+    assert [list(right_answers(one)) for one in (right, moved, wrong)] == [["reads"], ["writes"], ["cat"]]
     assert wrong.wrong == "cat" and wrong.where == f"{tmp_path / 'a.json'}: question 'cat'"
 
 

@@ -22,11 +22,16 @@ from .sampling import (
     load_engine,
     sampling_options,
 )
+from .usage import whole_text
+
+Prompt = Annotated[
+    str, typer.Option("--prompt", "-p", help="The text to continue.", metavar="TEXT", callback=whole_text)
+]
 
 
 def generate(
     model: ModelName,
-    prompt: Annotated[str, typer.Option("--prompt", "-p", help="The text to continue.", metavar="TEXT")],
+    prompt: Prompt,
     chat: Annotated[bool, typer.Option("--chat", help="Take the prompt as a user's message and answer it.")] = False,
     n: Annotated[int, typer.Option("--n", "-n", help="How many answers.", metavar="N")] = 1,
     max_tokens: MaxTokens = 256,

@@ -12,6 +12,7 @@ import typer
 from ..errors import UserError
 from .answer import Answer, columns
 from .sampling import Device, Dtype, ModelName
+from .usage import whole_text
 
 if TYPE_CHECKING:
     from ..model.transformer import Transformer
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 # Characters of a text that a line shows.
 SHOWN = 60
 
-Texts = Annotated[list[str] | None, typer.Option(help="A text; may be repeated.", metavar="TEXT")]
+Texts = Annotated[list[str] | None, typer.Option(help="A text; may be repeated.", metavar="TEXT", callback=whole_text)]
+Question = Annotated[str | None, typer.Option(help="A question about --context.", metavar="TEXT", callback=whole_text)]
+Context = Annotated[
+    str | None, typer.Option(help="The text that holds the answer.", metavar="TEXT", callback=whole_text)
+]
 File = Annotated[
     Path | None, typer.Option(help="JSON Lines, CSV or TSV with texts, or with questions.", metavar="FILE")
 ]
@@ -45,8 +50,8 @@ def predict(
     model: ModelName,
     text: Texts = None,
     file: File = None,
-    question: Annotated[str | None, typer.Option(help="A question about --context.", metavar="TEXT")] = None,
-    context: Annotated[str | None, typer.Option(help="The text that holds the answer.", metavar="TEXT")] = None,
+    question: Question = None,
+    context: Context = None,
     top: Top = 5,
     score: Score = False,
     cut: Cut = False,

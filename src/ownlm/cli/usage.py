@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UserError, nearest
+
+T = TypeVar("T", str, list[str], None)
+
+
+def whole_text(given: T) -> T:
+    """Texts of the command line as they are: a terminal may hand over bytes that are none.
+
+    Raises:
+        UserError: they are not UTF-8.
+    """
+    texts: list[str] = [given] if isinstance(given, str) else given or []
+    for text in texts:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            hint = "write it to a UTF-8 file, or set the terminal to UTF-8"
+            raise UserError("a text of the command line is not UTF-8", where=repr(text[:60]), hint=hint)
+    return given
 
 
 def usage_error(error: Any, command: str) -> UserError:

@@ -13,7 +13,9 @@ from .passes import Document
 Text = str | tuple[str, str]
 
 
-def text_document(model: Transformer, tokenizer: Tokenizer, text: Text, number: int, *, cut: bool = False) -> Document:
+def text_document(
+    model: Transformer, tokenizer: Tokenizer, text: Text, number: int, *, cut: bool | None = None
+) -> Document:
     """A text's document.
 
     Args:
@@ -21,7 +23,7 @@ def text_document(model: Transformer, tokenizer: Tokenizer, text: Text, number: 
         tokenizer: the model's.
         text: one, or two.
         number: which of the user's it is, from 1, for errors.
-        cut: keeps the beginning of one that is too long, in place of an error.
+        cut: keeps the beginning of one that is too long, in place of an error; None is where that is never done.
 
     Raises:
         UserError: it is empty or too long.
@@ -37,7 +39,7 @@ def text_document(model: Transformer, tokenizer: Tokenizer, text: Text, number: 
         if not cut:
             raise UserError(
                 f"text {number} has {total + len(frame):,} tokens, and the model reads at most {longest:,}",
-                hint="shorten it, or give --cut to read its beginning alone",
+                hint="shorten it" + ("" if cut is None else ", or give --cut to read its beginning alone"),
             )
         rows = _cut(rows, longest - len(frame))
     begin = [*frame.before, *rows[0], *frame.between]

@@ -55,6 +55,7 @@ class Question:
         where: the file, and the line or the id.
         moved: how many answers stand elsewhere than the file says.
         wrong: an answer that is not in the context; such a question cannot be learned from.
+        given: the texts of all answers, as the file has them.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Question:
     where: str
     moved: int = 0
     wrong: str | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def key(self) -> int:
@@ -149,14 +151,17 @@ def _question(values: Mapping[str, Any], context: Any, where: str, name: str, an
     name = str(values.get("id") or name)
     answers: list[Answer] = []
     moved, wrong = 0, None
-    for text, start in _given(values, where) if answered else []:
+    given = _given(values, where) if answered else []
+    for text, start in given:
         answer = locate(text, start, texts["context"])
         if answer is None:
             wrong = text if wrong is None else wrong
             continue
         moved += start is not None and texts["context"][start : start + len(text)] != text
         answers.append(answer)
-    return Question(name, texts["question"], texts["context"], tuple(answers), where, moved, wrong)
+    return Question(
+        name, texts["question"], texts["context"], tuple(answers), where, moved, wrong, tuple(t for t, _ in given)
+    )
 
 
 def _given(values: Mapping[str, Any], where: str) -> list[tuple[str, int | None]]:
@@ -198,5 +203,5 @@ def _checked(text: Any, start: Any, where: str) -> tuple[str, int | None]:
 
 
 def right_answers(question: Question) -> Sequence[str]:
-    """The texts of a question's right answers."""
-    return [answer.text for answer in question.answers]
+    """The texts of a question's right answers, which need not stand in the context to be compared with."""
+    return question.given
