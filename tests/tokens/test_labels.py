@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
         ([{"text": 3, "label": 1}], {}, 1, "not a text but int", ""),
         ([{"text": "x\ud800", "label": 1}], {}, 1, "half a character", ""),
         ([{"text": "x", "label": None}], {}, 1, "there is no label in 'label'", ""),
+        ([{"text": "x", "label": math.nan}], {}, 1, "there is no label in 'label'", ""),
         ([{"text": "x", "label": " "}], {}, 1, "there is no label in 'label'", ""),
         ([{"text": "x", "label": {"a": 1}}], {}, 1, "a label is a text or a number, not dict", ""),
         ([{"text": "x", "label": ["a"]}], {}, 1, "is a list of labels", "objective.problem to multi"),

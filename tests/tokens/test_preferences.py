@@ -117,6 +117,9 @@ def test_a_table_says_true_and_false_in_letters(prepare: Prepare, tmp_path: Path
     path.write_text("prompt,response,label\nWhat?,A model.,True\nWhat?,Text.,false\n")
     dataset, _ = prepare(path, judged=True)
     assert dataset.columns["desirable"].tolist() == [[1], [0]]
+    # As tables write numbers of which some are missing.
+    path.write_text("prompt,response,label\nWhat?,A model.,1.0\nWhat?,Text.,0.0\n")
+    assert prepare(path, judged=True)[0].columns["desirable"].tolist() == [[1], [0]]
 
 
 def test_a_template_that_rewrites_earlier_turns(prepare: Prepare, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -63,6 +63,11 @@ def test_every_way_of_writing_a_row(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text("question,context,answer,answer_start\nwho,x y x,x,4\nwho,x y x,,\n")
     assert [question.answers for question in read(table)] == [(Answer("x", 4),), ()]
+    # As tables write whole numbers of which some are missing.
+    table.write_text("question,context,answer,answer_start\nwho,x y x,x,4.0\nwho,x y x,,\n")
+    assert [question.answers for question in read(table)] == [(Answer("x", 4),), ()]
+    floats = [{**asked, "answer": "The model", "answer_start": 22.0}]
+    assert read(write(tmp_path / "b.jsonl", floats))[0].answers == (Answer("The model", 22),)
     assert read(write(tmp_path / "a.json", rows))[0].answers == expected[0]
 
 

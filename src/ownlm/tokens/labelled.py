@@ -30,7 +30,7 @@ from .shards import ShardWriter
 from .tokenizer import Tokenizer
 
 # Raised whenever the same files would give other datasets than before.
-VERSION = 1
+VERSION = 2
 KIND = "label"
 
 # Characters tokenized at once.

@@ -227,8 +227,9 @@ def _name(value: Any, column: str, where: str) -> str:
     """A class as it is called: texts stripped, whole numbers without a point, as tables and JSON write them."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    if isinstance(value, float):
+        # Programs write a label that is missing as NaN.
+        value = int(value) if value.is_integer() else value if math.isfinite(value) else None
     if not isinstance(value, str | int | float):
         what = "there is no label" if value is None else f"a label is a text or a number, not {type(value).__name__}"
         raise DataError(f"{what} in '{column}'", where=where)

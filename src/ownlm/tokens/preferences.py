@@ -42,7 +42,7 @@ LABEL, DESIRABLE = "label", "desirable"
 
 # Characters tokenized at once.
 _BATCH = 4 * 2**20
-_TRUTH = {"true": True, "false": False, "1": True, "0": False}
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 @dataclass(frozen=True)

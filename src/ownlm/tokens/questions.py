@@ -195,7 +195,10 @@ def _checked(text: Any, start: Any, where: str) -> tuple[str, int | None]:
     whole_characters(text, where)
     if start in (None, ""):
         return text, None
-    if isinstance(start, str) and start.strip().isdecimal() and len(start) < _DIGITS:
+    if isinstance(start, str) and start.strip().removesuffix(".0").isdecimal() and len(start) < _DIGITS:
+        start = int(start.strip().removesuffix(".0"))
+    if isinstance(start, float) and start.is_integer():
+        # A table that lacks some of them has the others as 35.0.
         start = int(start)
     if not isinstance(start, int) or isinstance(start, bool):
         raise DataError(f"'answer_start' must be a whole number, not {repr(start)[:80]}", where=where)
