@@ -140,6 +140,14 @@ def test_an_answer_that_is_empty_or_has_no_token_is_the_one_named(tokenizer: Tok
         prepare([row], tokenizer, tmp_path)
 
 
+def test_an_answer_that_stands_several_times_needs_its_place(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    row = {"question": "What?", "context": "The model reads the model.", "answer": "model"}
+    with pytest.raises(DataError, match="'model' is not in its context at its place") as caught:
+        prepare([row], tokenizer, tmp_path)
+    assert "answer_start if it stands there several times" in str(caught.value.hint)
+    assert prepare([{**row, "answer_start": 20}], tokenizer, tmp_path)[0].info["questions"] == 1
+
+
 def test_a_question_that_leaves_no_room(tokenizer: Tokenizer, tmp_path: Path) -> None:
     long = {**asked("b", "token"), "question": "what " * 50}
     with pytest.raises(DataError, match="this question has 50 tokens, which leaves too little of the 40") as caught:

@@ -229,7 +229,8 @@ class _Work:
             raise DataError(
                 f"the answer {answer[:80]!r} is not in its context at its place" if answer else "an answer is empty",
                 where=where,
-                hint="mend it, or set objective.on_bad to drop to leave such questions out",
+                hint="mend it, with its answer_start if it stands there several times, or set objective.on_bad to drop "
+                "to leave such questions out",
             )
         self._count("an answer that is not in its context", tokens)
 
