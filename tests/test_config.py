@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -78,7 +78,7 @@ def test_a_wrong_name_is_an_error_that_names_the_nearest(values: dict[str, Any],
 @pytest.mark.parametrize(
     ("values", "where", "message"),
     [
-        ({}, "name", "field required"),
+        ({}, "name", "'name' is missing"),
         ({"name": "a", "check": 0}, "check", "should be greater than or equal to 1 (got 0)"),
         ({"name": "a", "inner": {"rate": "fast"}}, "inner.rate", "should be a valid number"),
         ({"name": "a", "inner": {"rate": True}}, "inner.rate", "should be a valid number"),
@@ -202,3 +202,63 @@ def test_a_wrong_value_of_several_kinds_has_the_users_key_alone():
         with pytest.raises(ConfigError) as caught:
             validate(Choosing, values)
         assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("name: a\nbase b\n", 2, "'key: value'"),
+        ("name: a\ninner:\n\trate: 1\n", 3, "not with tabs"),
+        ("inner:\n rate: 1\n  kind: muon\n", 3, "the same column"),
+    ],
+)
+def test_a_slip_in_yaml_is_named_with_its_own_line_and_a_way_out(tmp_path: Path, text: str, line: int, hint: str):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f":{line}: this is not valid YAML") as caught:
+        read_yaml(path)
+    assert caught.value.hint is not None and hint in caught.value.hint
+
+
+def test_data_or_a_run_in_place_of_a_config_is_said(tmp_path: Path):
+    (tmp_path / "texts.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    with pytest.raises(ConfigError, match="this is data"):
+        read_yaml(tmp_path / "texts.jsonl")
+    (tmp_path / "config.yaml").write_text("name: a\n")
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(tmp_path)
+    assert caught.value.hint is not None and str(tmp_path / "config.yaml") in caught.value.hint
+
+
+def test_a_key_of_another_section_is_found():
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, {"name": "a", "rate": 1})
+    assert caught.value.hint == "did you mean 'inner.rate' or 'entries.rate'?"
+
+
+def test_a_word_in_place_of_a_section_shows_how_to_write_it():
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, {"name": "a", "inner": "muon"})
+    assert caught.value.hint == "write inner: {kind: muon}"
+
+
+class Pairs(Config):
+    """A list of two."""
+
+    two: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = (0.0, 1.0)
+    """Two numbers."""
+
+
+def test_a_list_that_is_too_short_is_named_as_a_whole():
+    assert describe(Pairs)[0][1] == "tuple of float, float"
+    with pytest.raises(ConfigError) as caught:
+        validate(Pairs, {"two": [1]})
+    assert (caught.value.where, caught.value.message) == ("two", "a value is missing from this list")
+    with pytest.raises(ConfigError, match=r"should be a list \(got nothing\)"):
+        validate(Pairs, {"two": None})
+
+
+def test_what_is_missing_is_described():
+    with pytest.raises(ConfigError) as caught:
+        validate(Outer, {})
+    assert caught.value.hint == "What it is called."

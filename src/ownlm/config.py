@@ -43,23 +43,46 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: not YAML (with the line), a key that stands twice, or not a mapping.
     """
+    if path.suffix.lower() in _DATA_SUFFIXES and path.is_file():
+        raise ConfigError("this is data, not a file of settings", where=str(path), hint="name a YAML file")
+    if (path / "config.yaml").is_file():
+        hint = f"name the file in it: {path / 'config.yaml'}"
+        raise ConfigError("this is a folder, a file was expected", where=str(path), hint=hint)
     try:
         value = _load(read_text(path))
     except _TwiceError as error:
         raise ConfigError(str(error.problem), where=f"{path}{_line(error)}", hint=error.note) from None
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(f"this is not valid YAML: {error.problem}", where=f"{path}{_line(error)}") from None
+        way_out = next((hint for sign, hint in _YAML_HINTS.items() if sign in str(error.problem)), None)
+        raise ConfigError(
+            f"this is not valid YAML: {error.problem}", where=f"{path}{_line(error)}", hint=way_out
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"this is not valid YAML: {error}", where=str(path)) from None
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError("a mapping of keys to values was expected", where=str(path))
+        hint = "write a key and its value in each line, such as 'out: runs/mine'"
+        raise ConfigError("a mapping of keys to values was expected", where=str(path), hint=hint)
     return value
 
 
+# What hold texts, and are named for a config by mistake.
+_DATA_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".md")
+
+# What YAML's library says, and what its reader should do.
+_YAML_HINTS = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "could not find expected ':'": "write 'key: value', with a colon and a space",
+    "mapping values are not allowed here": "keys of one level begin in the same column; a text with ': ' needs quotes",
+    "expected <block end>": "keys of one level begin in the same column",
+}
+
+
 def _line(error: yaml.MarkedYAMLError) -> str:
-    return f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+    # A key without its colon is noticed at the next line's beginning only.
+    mark = error.context_mark if error.context == "while scanning a simple key" else error.problem_mark
+    return f":{mark.line + 1}" if mark else ""
 
 
 class _TwiceError(yaml.composer.ComposerError):
@@ -95,7 +118,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """``optimizer.lr=3e-4`` as ``("optimizer.lr", 0.0003)``; the value is read as YAML is, with plain floats too."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"'{text}' is not an override", hint="write key.sub=value, for example optimizer.lr=3e-4")
+        hint = "write key.sub=value without spaces around '=', for example optimizer.lr=3e-4"
+        raise ConfigError(f"'{text}' is not an override", hint=hint)
     return key, _parse_value(value)
 
 
@@ -160,8 +184,8 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
             location.pop()
         where = " in ".join(part for part in (".".join(location), source) if part)
         if first["type"] == "extra_forbidden":
-            known = _keys_at(kind, location[:-1])
-            raise ConfigError(f"unknown key '{location[-1]}'", where=where, hint=nearest(location[-1], known)) from None
+            hint = _elsewhere(kind, location) or nearest(location[-1], _keys_at(kind, location[:-1]))
+            raise ConfigError(f"unknown key '{location[-1]}'", where=where, hint=hint) from None
         if first["type"] == "union_tag_invalid":
             given, choices = str(first["ctx"]["tag"]), _choices(first["ctx"]["expected_tags"])
             where = f"{'.'.join(location)}.{str(first['ctx']['discriminator']).strip(chr(39))}"
@@ -172,11 +196,45 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
         if first["type"] in ("literal_error", "enum"):
             hint = nearest(str(first["input"]), _choices(first["ctx"]["expected"]))
             raise ConfigError(f"'{first['input']}' is not one of the choices", where=where, hint=hint) from None
+        if first["type"] == "missing":
+            if isinstance(first["loc"][-1], int):
+                where = " in ".join(part for part in (".".join(location[:-1]), source) if part)
+                raise ConfigError("a value is missing from this list", where=where) from None
+            raise ConfigError(f"'{location[-1]}' is missing", where=where, hint=_meaning(kind, location)) from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if first["type"] in _WORDS:
             message = _WORDS[first["type"]].format(**first.get("ctx", {}))
-        shown = "" if isinstance(first["input"], (dict, list)) else f" (got {first['input']!r})"
-        raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None) from None
+        given = first["input"]
+        shown = "" if isinstance(given, (dict, list)) else f" (got {'nothing' if given is None else repr(given)})"
+        written = _as_mapping(kind, location, given) if first["type"] in _NO_MAPPING else None
+        raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None, hint=written) from None
+
+
+# A value stands where a mapping is expected.
+_NO_MAPPING = ("model_type", "model_attributes_type")
+
+
+def _as_mapping(kind: type[BaseModel], location: Sequence[str], given: Any) -> str | None:
+    """How a section is written whose one value was given."""
+    keys = sorted(_keys_at(kind, location))
+    if not location or not keys:
+        return None
+    if "kind" in keys and isinstance(given, str):
+        return f"write {location[-1]}: {{kind: {given}}}"
+    return f"write {location[-1]}: {{KEY: VALUE}}, where KEY is one of: {', '.join(keys)}"
+
+
+def _elsewhere(kind: type[BaseModel], location: Sequence[str]) -> str | None:
+    """Names an unknown key that is known in another section, as ``lr`` for ``optimizer.lr``."""
+    keys = dict.fromkeys(key for key, *_ in describe(kind) if key.split(".")[-1] == location[-1])
+    # One that many sections have, such as kind, says nothing.
+    return f"did you mean {' or '.join(map(repr, keys))}?" if 0 < len(keys) <= 3 else None
+
+
+def _meaning(kind: type[BaseModel], location: Sequence[str]) -> str | None:
+    """What a key is for, as its description says."""
+    found = next((text for key, _, _, text in describe(kind) if key == ".".join(location)), "")
+    return " ".join(found.split()) or None
 
 
 # What a field for numbers allows.
@@ -297,6 +355,8 @@ def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is typing.Literal:
         return " | ".join(str(choice) for choice in typing.get_args(annotation))
+    if origin is typing.Annotated:
+        return _type_name(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         return " | ".join(_type_name(a) for a in typing.get_args(annotation) if a is not type(None))
     if origin in (list, tuple, dict):
@@ -336,4 +396,7 @@ def _widened(schema: Any) -> Any:
         one = {"type": ["string", "number", "boolean"]}
         kept = {key: value for key, value in result.items() if key not in ("type", "items")}
         return {"anyOf": [{"type": "array", "items": one}, one], **kept}
+    if result.get("type") == "array" and "enum" in result.get("items", {}):
+        kept = {key: value for key, value in result.items() if key not in ("type", "items")}
+        return {"anyOf": [{"type": "array", "items": result["items"]}, result["items"]], **kept}
     return result

@@ -82,6 +82,7 @@ def test_train_refuses_a_wrong_line(ownlm: Run, config: Path, line: list[str]):
 def test_help_config_describes_every_field(ownlm: Run):
     outcome = ownlm("train", "--help-config")
     assert outcome.code == 0
+    assert max(map(len, outcome.out.splitlines())) <= 100 and "Annotated" not in outcome.out
     fields = ownlm("train", "--help-config", "--json").object["fields"]
     assert {"out", "optimizer.lr", "data.train", "schedule.kind", "checkpoint.keep"} <= {f["key"] for f in fields}
     for field in fields:

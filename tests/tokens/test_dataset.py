@@ -90,7 +90,7 @@ def test_the_data_set_of_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ({"kind": "texts"}, "kind in ", "not one of the choices"),
         ({"more": 1}, "more in ", "unknown key 'more'"),
         ({"splits": {"training": []}}, "splits.training", "not one of the choices|input should be"),
-        ({"splits": {"train": [{"name": "a"}]}}, "splits.train.0.dataset in ", "field required"),
+        ({"splits": {"train": [{"name": "a"}]}}, "splits.train.0.dataset in ", "'dataset' is missing"),
         (
             {"splits": {"train": [{"name": "a", "dataset": "a/../../b"}]}},
             "splits.train.0.dataset in ",

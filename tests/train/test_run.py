@@ -202,6 +202,17 @@ def test_a_second_process_on_the_same_folder_is_refused(train: Train, settings: 
     assert train(settings, steps=1).run.summary["steps"] == 1
 
 
+def test_a_folder_within_the_data_is_refused(train: Train, settings: dict[str, Any], tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("a b c d " * 50)
+    data = {"train": str(texts), "length": 32}
+    for out in (texts, texts / "run"):
+        with pytest.raises(ConfigError, match="whose files are the data"):
+            train(settings | {"data": data, "out": str(out)})
+    assert [path.name for path in texts.iterdir()] == ["a.txt"]
+
+
 def test_a_file_where_the_folder_should_be_is_named(train: Train, settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here first")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -108,8 +109,8 @@ def summary(result: dict) -> str:
         shown = "" if value is None else format_bytes(value) if key == "memory_bytes" else format_number(value)
         return f" ({shown} planned)" if shown else ""
 
-    loss = [f"loss {result['loss']:.3f}"] if result.get("loss") is not None else []
-    loss += [f"held-out loss {result['val_loss']:.3f}"] if result.get("val_loss") is not None else []
+    loss = [f"{result['loss']:.3f} in training"] if result.get("loss") is not None else []
+    loss += [f"{result['val_loss']:.3f} held out"] if result.get("val_loss") is not None else []
     rows = [["steps", f"{result['steps']:,}"], ["tokens", f"{result['tokens']:,}"], ["loss", ", ".join(loss)]]
     if result.get("tokens_per_second"):
         rows.append(["speed", f"{format_number(result['tokens_per_second'])} tokens/s" + planned("tokens_per_second")])
@@ -127,7 +128,8 @@ def describe_config() -> Answer:
     fields = describe(TrainConfig)
     lines = []
     for key, kind, default, description in fields:
-        lines.append(f"{key}  ({kind})" + (f" = {default}" if default else ""))
-        lines.append(f"    {description}")
+        head = f"{key}  ({kind})" + (f" = {default}" if default else "")
+        lines += textwrap.wrap(head, 100, subsequent_indent="    ", break_long_words=False)
+        lines += textwrap.wrap(" ".join(description.split()), 100, initial_indent="    ", subsequent_indent="    ")
     names = ("key", "type", "default", "description")
     return Answer({"fields": [dict(zip(names, field, strict=True)) for field in fields]}, output="\n".join(lines))

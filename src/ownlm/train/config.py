@@ -236,8 +236,13 @@ class TrainConfig(Config):
     distributed: DistributedConfig = DistributedConfig()
     """How several workers share the run."""
     track: list[Tracked] = Field(default_factory=lambda: ["jsonl"])  # type: ignore[arg-type]
-    """Where metrics go besides metrics.jsonl, which is always written: tensorboard, mlflow, wandb (the extra 'track'). They stay
-    in the run's folder unless MLFLOW_TRACKING_URI or WANDB_MODE=online says otherwise."""
+    """Where metrics go besides metrics.jsonl, which is always written: tensorboard, mlflow, wandb (the extra 'track').
+    They stay in the run's folder unless MLFLOW_TRACKING_URI or WANDB_MODE=online says otherwise."""
+
+    @field_validator("track", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @field_validator("recompute", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from ..config import flatten, read_yaml
 from ..errors import ConfigError, UserError
 from ..files import read_json, storage_errors
 from ..report.training import write_training_report
+from ..tokens.dataset import is_dataset
 from . import checkpoint
 from .config import MAY_CHANGE, TrainConfig, plain, read_train_config
 from .workers import Workers
@@ -53,6 +54,18 @@ class Run:
 def asked(config: TrainConfig) -> dict[str, Any]:
     """What decides how long a run is; a finished run that is asked for more goes on."""
     return {"steps": config.steps, "epochs": config.epochs, "patience": config.validate_.patience}
+
+
+def check_place(config: TrainConfig, folder: Path) -> None:
+    """Holds the run's folder against the data: within a folder of texts its own files would be read as texts.
+
+    Raises:
+        ConfigError: it lies there.
+    """
+    for source in map(Path, [*config.data.sources, *config.data.validation]):
+        if source.is_dir() and not is_dataset(source) and folder.resolve().is_relative_to(source.resolve()):
+            message = f"this folder lies in '{source}', whose files are the data"
+            raise ConfigError(message, where=f"out: {folder}", hint="set another out, beside the data")
 
 
 def check_config(config: TrainConfig, folder: Path) -> None:

@@ -39,7 +39,7 @@ from .checkpoint import Saved, TrainingState
 from .config import TrainConfig, plain
 from .data import TrainingData, prepare_data
 from .ema import Ema
-from .folder import CONFIG, Run, Say, check_config, finished_run, locked, logged
+from .folder import CONFIG, Run, Say, check_config, check_place, finished_run, locked, logged
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, prepare_memory
 from .optimizer import make_optimizer, trained_parameters
@@ -65,6 +65,7 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
 
 def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
     """One worker's part of the run."""
+    check_place(config, folder)
     with locked(folder) if workers.first else contextlib.nullcontext():
         say = logged(folder, say) if workers.first else say
         workers.wait()
