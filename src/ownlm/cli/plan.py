@@ -53,7 +53,7 @@ def text_of(values: dict) -> str:
     from ..units import format_bytes, format_number, format_seconds
 
     trained = values["trained_parameters"]
-    share = "" if trained == values["parameters"] else f", {trained:,} of an adapter trained"
+    share = "" if trained == values["parameters"] else f", and an adapter's {trained:,}, which are trained"
     verdict = "fits" if values["fits"] else "does not fit"
     rows = [["parameters", f"{values['parameters']:,}{share}"]]
     if "memory" in values:
@@ -63,7 +63,8 @@ def text_of(values: dict) -> str:
         rows.append(["memory", f"{format_bytes(values['memory_bytes'])} ({by_part}, allocator {slack})"])
         rows.append(["", f"{verdict} into the {format_bytes(values['available_bytes'])} here"])
     else:
-        rows.append(["memory", f"{format_bytes(values['memory_bytes'])} on each of {values['gpus']:,} GPUs: {verdict}"])
+        each = "the GPU" if values["gpus"] == 1 else f"each of {values['gpus']:,} GPUs"
+        rows.append(["memory", f"{format_bytes(values['memory_bytes'])} on {each}: {verdict}"])
     rows.append(["run", f"{values['steps']:,} steps, {values['tokens']:,} tokens"])
     if values["tokens_per_second"]:
         seconds = values["hours"] * 3600

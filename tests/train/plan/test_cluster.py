@@ -6,7 +6,7 @@ import pytest
 
 from ownlm.errors import UserError
 from ownlm.model.families import config_from_user
-from ownlm.train.plan.cluster import GPUS, PER_MACHINE, UTILISATION, find_gpu, size_cluster
+from ownlm.train.plan.cluster import GPUS, PER_MACHINE, UTILISATION, Held, find_gpu, size_cluster
 
 GPT3 = config_from_user({"family": "gpt3", "size": "175B"})
 
@@ -37,7 +37,23 @@ def test_more_gpus_hold_less_each_and_take_less_time() -> None:
 
 
 def test_too_few_gpus_do_not_fit() -> None:
-    assert not size_cluster(GPT3, 1e9, 2048, 2048, GPUS["h100"], 8).fits
+    found = size_cluster(GPT3, 1e9, 2048, 2048, GPUS["h100"], 8)
+    assert not found.fits and (found.gpus, found.fewest) == (8, 56)
+
+
+def test_an_adapter_on_one_gpu_by_hand() -> None:
+    """Llama 2 7B with 40 million parameters of LoRA: 13.5 GB of frozen weights in bfloat16, 16 bytes a trained one."""
+    llama, trained = config_from_user({"family": "llama", "size": "2-7b"}), 40_000_000
+    parameters = llama.parameters()
+    held = Held(2 * parameters + 4 * trained, 4 * trained, 8 * trained, trained)
+    found = size_cluster(llama, 1e6, 2048, 2048, GPUS["rtx4090"], None, held)
+    assert found.fits and found.gpus == found.fewest == 1
+    # All weights and states, a block gathered, 32 inputs of blocks, and one block at work.
+    assert found.bytes_per_gpu == pytest.approx(2 * parameters + 16 * trained + 0.43e9 + 0.54e9 + 0.42e9, rel=0.01)
+    whole = size_cluster(llama, 1e6, 2048, 2048, GPUS["rtx4090"], 1)
+    assert found.seconds == pytest.approx(whole.seconds * 2 / 3, rel=0.01)
+    text = "\n".join(found.arithmetic)
+    assert "1 GPU x 165 TFLOP/s x 40% = 66 TFLOP/s" in text and "of 40.0M trained parameters" in text
 
 
 def test_a_block_that_fits_on_no_gpu_is_said() -> None:

@@ -67,6 +67,24 @@ def test_what_does_not_fit_is_told_what_to_change(
     assert not found.fits and any(advice in line for line in found.advice), found.advice
 
 
+def test_too_few_gpus_elsewhere_are_told_how_many_hold_it(settings: dict[str, Any]) -> None:
+    shape = {"family": "llama", "size": "2-7b"}
+    found = plan_of(settings | {"model": shape, "batch_tokens": 4096}, gpu="rtx4090", gpus=1)
+    assert not found.fits and found.advice == ["6 GPUs of the kind below hold it"]
+
+
+def test_an_adapter_elsewhere_keeps_states_of_itself_alone(chat_settings: dict[str, Any]) -> None:
+    adapter = plan_of(chat_settings, gpu="rtx4090", gpus=1)
+    whole = plan_of({key: value for key, value in chat_settings.items() if key != "adapter"}, gpu="rtx4090", gpus=1)
+    assert adapter.cluster is not None and whole.cluster is not None
+    saved = 14 * adapter.parameters - 16 * adapter.trained
+    # A block gathered is as much smaller as its weights are.
+    gathered = 4 * whole.parameters - 2 * adapter.parameters - 4 * adapter.trained
+    layers = set_up(read_train_config(chat_settings)).shape.layers
+    found = whole.cluster.bytes_per_gpu - adapter.cluster.bytes_per_gpu
+    assert found == pytest.approx(saved + gathered / layers, abs=4)
+
+
 def test_a_run_whose_steps_are_given_is_planned_without_its_data(settings: dict[str, Any], tmp_path: Path) -> None:
     values = settings | {"data": {"train": str(tmp_path / "not-there.jsonl")}}
     assert plan_of(values).steps == 12

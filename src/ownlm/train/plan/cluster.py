@@ -46,13 +46,15 @@ class Cluster:
     """The machines that a run needs, and how that was worked out.
 
     Attributes:
-        gpus: how many, the fewest that hold it, in whole machines of eight.
+        gpus: how many; none where no number of them holds it.
+        fewest: the fewest that hold it, in whole machines of eight.
         seconds: what the run takes on them.
         bytes_per_gpu: what each holds; fits is whether it can.
         arithmetic: a line for each step of the sum.
     """
 
     gpus: int
+    fewest: int
     seconds: float
     bytes_per_gpu: int
     fits: bool
@@ -70,10 +72,41 @@ def find_gpu(name: str) -> Gpu:
     return GPUS[name.lower()]
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the GPUs hold between them, in bytes, and how many parameters are trained."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    trained: int
+
+    @classmethod
+    def of_all(cls, parameters: int) -> Held:
+        """Every parameter trained by AdamW in float32."""
+        return cls(4 * parameters, 4 * parameters, 8 * parameters, parameters)
+
+    def sum(self, parameters: int) -> str:
+        """The sum as a line."""
+        whole = format_bytes(self.weights + self.gradients + self.optimizer)
+        if self == Held.of_all(parameters):
+            each = f"16 bytes x {format_count(parameters)}"
+            return f"weights, gradients and Adam's two moments in float32: {each} = {whole}, spread over all GPUs"
+        parts = f"{format_bytes(self.weights)} + {format_bytes(self.gradients)} + {format_bytes(self.optimizer)}"
+        what = f"of {format_count(self.trained)} trained parameters" if self.trained < parameters else "in all"
+        return f"weights, and gradients and optimizer states {what}: {parts} = {whole}, spread over all GPUs"
+
+
 def size_cluster(
-    shape: ModelConfig, tokens: float, micro_batch_tokens: int, length: int, gpu: Gpu, gpus: int | None = None
+    shape: ModelConfig,
+    tokens: float,
+    micro_batch_tokens: int,
+    length: int,
+    gpu: Gpu,
+    gpus: int | None = None,
+    held: Held | None = None,
 ) -> Cluster:
-    """What training a model from random weights would need: weights and states spread over all GPUs (FSDP2).
+    """What training a model would need: weights and states spread over all GPUs (FSDP2).
 
     Args:
         shape: the model's.
@@ -82,10 +115,12 @@ def size_cluster(
         length: of a document, for attention's share.
         gpu: the kind.
         gpus: how many there are; None is the fewest that hold it.
+        held: what is kept of weights and states; None is what AdamW keeps of all parameters.
     """
     parameters = shape.parameters()
-    states = 16 * parameters
-    largest = 4 * parameters // max(1, shape.layers)
+    held = held or Held.of_all(parameters)
+    states = held.weights + held.gradients + held.optimizer
+    largest = held.weights // max(1, shape.layers)
     kept = 2 * shape.width * shape.layers * micro_batch_tokens
     one_block = activation_bytes_per_token(shape) // max(1, shape.layers) * micro_batch_tokens
     working = largest + kept + one_block
@@ -94,13 +129,14 @@ def size_cluster(
     fewest = math.ceil(states / room) if room > 0 else 0
     whole = fewest if fewest <= PER_MACHINE else -(-fewest // PER_MACHINE) * PER_MACHINE
     count = gpus or max(1, whole)
-    operations = shape.flops_per_token(length)
+    # Two thirds are the forward pass and the gradients of what it read; the last third are those of the weights.
+    operations = shape.flops_per_token(length) * (2 + held.trained / max(parameters, held.trained)) / 3
+    fewer = "" if held.trained >= parameters else " (frozen weights have no gradients)"
     rate = count * gpu.flops * UTILISATION
     seconds = tokens * operations / rate
     lines = [
         f"parameters: {parameters:,}",
-        f"weights, gradients and Adam's two moments in float32: 16 bytes x {format_count(parameters)} = "
-        f"{format_bytes(states)}, spread over all GPUs",
+        held.sum(parameters),
         f"on each GPU besides: one block gathered {format_bytes(largest)}, every block's input of "
         f"{micro_batch_tokens:,} tokens {format_bytes(kept)} (the rest is computed again), one block at work "
         f"{format_bytes(one_block)}",
@@ -109,13 +145,18 @@ def size_cluster(
     ]
     if room <= 0:
         lines.append("nothing is left for it: smaller micro-batches, or a split of single blocks, would be needed")
-        return Cluster(0, math.inf, round(working), False, tuple(lines))
-    machines = f" = {whole // PER_MACHINE} machines of {PER_MACHINE}" if whole > PER_MACHINE else ""
+        return Cluster(0, 0, math.inf, round(working), False, tuple(lines))
+    machines = f", {whole} = {whole // PER_MACHINE} machines of {PER_MACHINE}" if whole > PER_MACHINE else ""
+    power = f"{rate / 1e15:,.1f} PFLOP/s" if rate >= 1e15 else f"{rate / 1e12:,.0f} TFLOP/s"
     lines += [
-        f"{format_bytes(states)} / {format_bytes(round(room))} = {fewest} GPUs at least, {whole}{machines}",
-        f"{format_count(tokens)} tokens x {operations:.3g} operations a token = {tokens * operations:.3g} operations",
-        f"{count} GPUs x {gpu.flops / 1e12:,.0f} TFLOP/s x {UTILISATION:.0%} = {rate / 1e15:,.1f} PFLOP/s: "
-        f"{format_seconds(seconds)}",
+        f"{format_bytes(states)} / {format_bytes(round(room))} = {gpus_of(fewest)} at least{machines}",
+        f"{format_count(tokens)} tokens x {operations:.3g} operations a token{fewer} = {tokens * operations:.3g} operations",
+        f"{gpus_of(count)} x {gpu.flops / 1e12:,.0f} TFLOP/s x {UTILISATION:.0%} = {power}: {format_seconds(seconds)}",
     ]
-    held = round(states / count + working)
-    return Cluster(count, seconds, held, held <= usable, tuple(lines))
+    each = round(states / count + working)
+    return Cluster(count, whole, seconds, each, each <= usable, tuple(lines))
+
+
+def gpus_of(count: int) -> str:
+    """1 GPU, 2 GPUs."""
+    return f"{count:,} GPU{'' if count == 1 else 's'}"

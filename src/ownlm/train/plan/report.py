@@ -18,7 +18,7 @@ from ..config import TrainConfig
 from ..data import TrainingData, prepare_data
 from ..memory import auto_micro_batch_tokens
 from ..setup import Setup, has_tokenizer, set_up
-from .cluster import Cluster, Gpu, find_gpu, size_cluster
+from .cluster import Cluster, Gpu, Held, find_gpu, gpus_of, size_cluster
 from .memory import Memory, optimizer_bytes, step_bytes, step_bytes_by_arithmetic, weight_bytes, with_slack
 from .probe import Probe, probe
 
@@ -151,7 +151,10 @@ def _planned(
     cluster = None
     if gpu is not None or memory.total > USABLE * available:
         kind = gpu or find_gpu("h100")
-        cluster = size_cluster(shape, tokens, min(micro, 8192), length, kind, gpus)
+        # GPUs multiply bfloat16.
+        weights = weight_bytes(config, shape, trained, torch.bfloat16)
+        held = Held(weights, 4 * trained, optimizer_bytes(config, trained), trained)
+        cluster = size_cluster(shape, tokens, min(micro, 8192), length, kind, gpus, held)
         if gpu is not None:
             seconds, speed = cluster.seconds, tokens / cluster.seconds if cluster.seconds else None
     cost = None
@@ -272,6 +275,10 @@ def _advice(config: TrainConfig, setup: Setup, plan: Plan, probed: Probe | None,
     """What to change: where it does not fit, the first change that makes it fit, smallest first."""
     if plan.fits:
         return []
+    if plan.elsewhere and plan.cluster is not None:
+        # What this machine measured says nothing of others.
+        lighter = _lighter(config)
+        return [*lighter, _hold_it(plan.cluster)] if plan.cluster.fewest else lighter
     room = USABLE * plan.available
     advice = []
     shape, over = setup.shape, plan.memory.total - USABLE * plan.available
@@ -291,14 +298,24 @@ def _advice(config: TrainConfig, setup: Setup, plan: Plan, probed: Probe | None,
         )
         if over < saved:
             advice.append(f"optimizer.states=eight_bit takes {format_bytes(saved)} less")
-    if config.adapter is None and config.base is not None:
-        advice.append("adapter.kind=lora trains a small adapter beside the frozen base")
-    elif config.adapter is not None and config.adapter.quantize_base == "none":
-        advice.append("adapter.quantize_base=nf4 keeps the frozen base in 4 bits")
+    advice += _lighter(config)
     states = plan.memory.weights + plan.memory.optimizer + 4 * plan.trained
     rest = room - plan.memory.process - plan.memory.step
     if device.type == "cuda" and rest > 0:
         advice.append(f"{-(-states // int(rest))} workers (--workers) hold it between them")
     if plan.cluster is not None and plan.cluster.gpus:
-        advice.append(f"{plan.cluster.gpus} GPUs of the kind below hold it")
+        advice.append(_hold_it(plan.cluster))
     return advice
+
+
+def _lighter(config: TrainConfig) -> list[str]:
+    """How less of the base is trained, or kept."""
+    if config.adapter is None and config.base is not None:
+        return ["adapter.kind=lora trains a small adapter beside the frozen base"]
+    if config.adapter is not None and config.adapter.quantize_base == "none":
+        return ["adapter.quantize_base=nf4 keeps the frozen base in 4 bits"]
+    return []
+
+
+def _hold_it(cluster: Cluster) -> str:
+    return f"{gpus_of(cluster.fewest)} of the kind below {'holds' if cluster.fewest == 1 else 'hold'} it"
