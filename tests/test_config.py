@@ -254,6 +254,8 @@ def test_a_list_that_is_too_short_is_named_as_a_whole():
     with pytest.raises(ConfigError) as caught:
         validate(Pairs, {"two": [1]})
     assert (caught.value.where, caught.value.message) == ("two", "a value is missing from this list")
+    with pytest.raises(ConfigError, match="two: should have at most 2 of them, not 3"):
+        validate(Pairs, {"two": [1, 2, 3]})
     with pytest.raises(ConfigError, match=r"should be a list \(got nothing\)"):
         validate(Pairs, {"two": None})
 

@@ -271,6 +271,7 @@ _WORDS = {
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
     "invalid_key": "a key should be text; YAML reads numbers, and words such as yes and on, as something else",
+    "too_long": "should have at most {max_length} of them, not {actual_length}",
     "too_short": "should have at least {min_length} of them, not {actual_length}",
 }
 

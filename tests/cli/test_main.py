@@ -72,6 +72,24 @@ def test_the_version(ownlm: Callable[..., Any]):
         ),
         (["pull"], "missing argument 'NAME'", "ownlm pull", "see ownlm pull --help"),
         (["models", "extra"], "got unexpected extra argument(s) (extra)", "ownlm models", "see ownlm models --help"),
+        (
+            ["plan", "c.yaml", "--seeds", "3"],
+            "unknown option '--seeds'",
+            "ownlm plan",
+            "known: --debug, --gpu, --gpus, --json, --price; a setting is written without dashes: seeds=...",
+        ),
+        (
+            ["plan", "c.yaml", "--gpus", "0"],
+            "invalid value for '--gpus': it should be greater than or equal to 1",
+            "ownlm plan",
+            "see ownlm plan --help",
+        ),
+        (
+            ["plan", "c.yaml", "--price", "low"],
+            "invalid value for '--price': it should be a number",
+            "ownlm plan",
+            "see ownlm plan --help",
+        ),
         (["train"], "a config file is missing", "ownlm train", "write: ownlm train CONFIG.yaml"),
     ],
 )
@@ -84,6 +102,11 @@ def test_wrong_usage_is_an_error_of_the_users_input(
     as_json = ownlm(*line, "--json")
     assert (as_json.code, as_json.err) == (2, "")
     assert as_json.object == {"error": {"type": "input", "message": message, "where": where, "hint": hint}}
+
+
+def test_help_of_a_command_is_asked_for_in_both_orders(ownlm: Callable[..., Any]):
+    for command in (["train"], ["data", "build"], ["tokenizer"]):
+        assert ownlm("help", *command).out == ownlm(*command, "--help").out != ownlm("--help").out
 
 
 def test_a_value_of_the_wrong_kind_is_named(ownlm: Callable[..., Any]):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ownlm.data.read import Record, list_files, read_records, split_articles
+from ownlm.data.read import Record, list_files, read_records, read_texts, split_articles
 from ownlm.errors import DataError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -164,6 +164,21 @@ def test_bad_files(tmp_path: Path, name: str, content: str | bytes, place: str, 
         read(path)
     assert message in str(caught.value)
     assert caught.value.where == f"{path}{place}"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"source": "eins", "target": "one"},
+        {"src": "eins", "id": 3, "tgt": "one"},
+        {"translation": {"de": "eins", "en": "one"}},
+        {"question": "eins", "answer": "one"},
+    ],
+)
+def test_both_texts_of_a_pair_are_texts(tmp_path: Path, row: dict) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps({"text": "whole"}) + "\n")
+    assert list(read_texts([path])) == ["eins", "one", "whole"]
 
 
 def test_wrong_places_and_kinds(tmp_path: Path) -> None:

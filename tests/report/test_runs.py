@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ownlm.errors import UserError
-from ownlm.report.runs import compare_runs, comparison_report, table_rows
+from ownlm.report.runs import compare_runs, comparison_report, settings_rows, table_rows
 
 
 def make_run(folder: Path, lr: float, losses: list[float], **summary: Any) -> Path:
@@ -36,6 +36,17 @@ def test_only_the_settings_that_differ_are_told(tmp_path: Path) -> None:
     assert second["steps"] == 2 and second["val_loss"] == 2.5 and second["peak_memory_bytes"] is None
     assert second["differs"] == {"optimizer.lr": 2e-3}
     assert table_rows([first, second])[1][1:] == ["0.001", "3", "1.00", "1.25", "11.0", "2 MB"]
+
+
+def test_many_settings_go_below_one_another(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, 1e-3, [3, 2, 1], **SUMMARY) for name in ("a", "b")]
+    config = {"out": "x", "optimizer": {"lr": 1e-2, "clip": 2.0}, "seed": 1}
+    (folders[1] / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = settings_rows(compare_runs(folders))
+    assert rows[0] == ["setting", *map(str, folders)]
+    assert sorted(rows[1:]) == [["optimizer.clip", "1", "2"], ["optimizer.lr", "0.001", "0.01"], ["seed", "0", "1"]]
+    page = comparison_report(folders).html()
+    assert page.index("What came of them") < page.index("held-out loss") < page.index(">setting<")
 
 
 def test_the_page_has_a_table_and_both_curves(tmp_path: Path) -> None:

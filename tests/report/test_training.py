@@ -87,6 +87,8 @@ def test_the_ledger_adds_up_on_the_page(tmp_path: Path):
     documents, tokens, *parts = [int(cell.rsplit(">", 1)[-1]) for cell in cells]
     assert (documents, tokens, sum(parts)) == (12, 300, 300)
     assert "too long" in page
+    # As the guide calls them: in a BERT's training what is masked is what is trained.
+    assert ">context only</th>" in page and ">masked<" not in page
 
 
 def test_truncated_tokens_are_a_warning(tmp_path: Path):

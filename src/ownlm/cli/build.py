@@ -21,7 +21,7 @@ def build(
         Path | None, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE.yaml", show_default=False)
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Keys to set, such as duplicates.near=0.7.", metavar="[KEY=VALUE ...]")
+        list[str] | None, typer.Argument(help="Keys to set, such as duplicates.near=0.7.", metavar="KEY=VALUE")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The data set's folder.", metavar="DIR")] = None,
     workers: Annotated[

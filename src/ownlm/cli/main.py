@@ -114,6 +114,8 @@ def as_error(error: BaseException) -> OwnlmError:
 
 
 def _run(words: Sequence[str], as_json: bool, debug: bool) -> Answer:
+    if len(words) > 1 and words[0] == "help":
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         return Answer({"commands": {name: command.help for name, command in COMMANDS.items()}}, output=help_text())
     if words[0] == "--version":

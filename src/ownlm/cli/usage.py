@@ -37,6 +37,19 @@ def usage_error(error: Any, command: str) -> UserError:
         known = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("-")]
         if option not in known:
             hint = nearest(option, [*known, "--json", "--debug"])
+            if any(parameter.metavar == "KEY=VALUE" for parameter in error.ctx.command.params):
+                setting = option.lstrip("-").replace("-", "_")
+                hint += ("" if hint.endswith("?") else ";") + f" a setting is written without dashes: {setting}=..."
             return UserError(f"unknown option '{option}'", where=command, hint=hint)
     message = " ".join(str(error.format_message()).split()).rstrip(".")
+    for found, plain in _PLAIN.items():
+        message = message.replace(found, plain)
     return UserError(message[:1].lower() + message[1:], where=command, hint=hint)
+
+
+# What pydantic says of a value, in our words.
+_PLAIN = {
+    "Input should be a valid integer, unable to parse string as an integer": "it should be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it should be a number",
+    "Input should be": "it should be",
+}

@@ -35,6 +35,19 @@ ANSWERS = (
     ("instruction", "output"),
     ("instruction", "response"),
 )
+# A text and what is made from it, where nothing is said: the first of these that a file has.
+TEXT_PAIRS = (
+    ("source", "target"),
+    ("src", "tgt"),
+    ("input", "output"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("text", "summary"),
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+)
+NESTED = "translation"
 EXPECTED = "expected 'text', 'messages', 'prompt' and 'response', or 'instruction' and 'output'"
 
 
@@ -368,13 +381,44 @@ def _part_text(part: Any, number: int, where: str) -> str:
 
 
 def read_texts(paths: Sequence[str | Path]) -> Iterator[str]:
-    """Every text of the files: documents, and each message of conversations.
+    """Every text of the files: documents, each message of conversations, and both texts of pairs (``TEXT_PAIRS``).
 
     Raises:
         DataError: as ``read_records``.
     """
-    for record in read_records(paths):
-        if record.text is not None:
-            yield record.text
+    for path in list_files(paths):
+        empty = True
+        for texts in _texts_of_file(path):
+            empty = False
+            yield from texts
+        if empty:
+            raise DataError("this file is empty", where=str(path))
+
+
+def _texts_of_file(path: Path) -> Iterator[list[str]]:
+    """The texts of each record or pair."""
+    if path.suffix.lower() not in (*RECORD_SUFFIXES, ".json"):
+        yield from map(_texts_of_record, _read_text(path, None))
+        return
+    for value, line in _read_values(path):
+        pair = _pair_of(value)
+        if pair is None:
+            yield _texts_of_record(_record(value, None, path, line))
         else:
-            yield from (message["content"] for message in record.messages or [])
+            yield [_text_of(pair, key, f"{path}:{line}") for key in pair]
+
+
+def _texts_of_record(record: Record) -> list[str]:
+    return [record.text] if record.text is not None else [message["content"] for message in record.messages or []]
+
+
+def _pair_of(value: Any) -> Mapping[str, Any] | None:
+    """The two texts of a row that is neither a text nor a conversation."""
+    if not isinstance(value, Mapping):
+        return None
+    if any(all(value.get(key) is not None for key in keys) for keys in (("text",), ("messages",), *ANSWERS)):
+        return None
+    if isinstance(value.get(NESTED), Mapping):
+        return value[NESTED]
+    names = next((names for names in TEXT_PAIRS if all(name in value for name in names)), None)
+    return None if names is None else {name: value[name] for name in names}

@@ -208,7 +208,8 @@ def _source(name: str) -> tuple[str, str, str | None, Package | None]:
     if known := _known(name):
         return known.name, known.hub, None, known.package
     if not name.startswith("hf:"):
-        hint = nearest(name, [m.name for m in known_models()]) + ", or hf:ORG/NAME for any other on the hub"
+        hint = nearest(name, [m.name for m in known_models()])
+        hint += f"{'' if hint.endswith('?') else '.'} Any other on the hub is hf:ORG/NAME"
         raise UserError(f"unknown model '{name}'", hint=hint)
     match = _REPOSITORY.fullmatch(name.removeprefix("hf:"))
     if match is None or ".." in name:

@@ -111,7 +111,9 @@ def add_measures(report: Report, metrics: Sequence[Mapping[str, float]], names: 
         name = names.get(key.removeprefix("val_"), key.removeprefix("val_").replace("_", " "))
         points = [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
         if points:
-            report.chart(LineChart(name, {name: points}, caption="On the held-out data.", markers=(name,)))
+            report.chart(
+                LineChart(name[:1].upper() + name[1:], {name: points}, caption="On the held-out data.", markers=(name,))
+            )
 
 
 def _training_after(training: Points, means: Sequence[float | None], low: int) -> tuple[float, float]:

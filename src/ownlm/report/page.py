@@ -161,7 +161,7 @@ class Report:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> None:
         """A table; numbers are set to the right. The first column names the row."""
-        numeric = [_is_numeric([row[i] for row in rows]) for i in range(len(columns))]
+        numeric = [bool(i) and _is_numeric([row[i] for row in rows]) for i in range(len(columns))]
         shown = [[_cell(value) for value in row] for row in rows]
         content = {"title": title, "columns": list(zip(columns, numeric, strict=True)), "rows": shown, "note": note}
         self._parts().append(("table", content))

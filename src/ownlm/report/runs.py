@@ -58,28 +58,42 @@ def comparison_report(
         order = "lowest" if lowest else "highest"
         report.summary(f"The best is {_short(folders)[0]}, with the {order} {best}.")
     keys = list(runs[0]["differs"]) if runs else []
-    report.section("What differs, and what came of it")
-    columns = ["run", *keys, "steps made", "loss", "held-out loss", "tokens/s", "peak memory"]
+    names = _short(folders)
+    report.section("What came of them, and what differs")
+    columns = ["run", "steps made", "loss", "held-out loss", "tokens/s", "peak memory"]
     rows = [
         [
             name,
-            *(_shown(run["differs"][key]) for key in keys),
             run["steps"],
             run["loss"],
             run["val_loss"],
             run["tokens_per_second"],
             None if run["peak_memory_bytes"] is None else format_bytes(run["peak_memory_bytes"]),
         ]
-        for name, run in zip(_short(folders), runs, strict=True)
+        for name, run in zip(names, runs, strict=True)
     ]
-    report.table("Runs", columns, rows)
+    report.table("What came of them", columns, rows)
+    if keys and len(keys) > len(runs):
+        settings = [[key, *(_shown(run["differs"][key]) for run in runs)] for key in keys]
+        report.table("Settings that differ", ["setting", *names], settings)
+    elif keys:
+        settings = [
+            [name, *(_shown(run["differs"][key]) for key in keys)] for name, run in zip(names, runs, strict=True)
+        ]
+        report.table("Settings that differ", ["run", *keys], settings)
     _add_curves(report, folders)
     return report
 
 
-def table_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The same as text, with a row of headings, for the terminal."""
-    keys = list(runs[0]["differs"]) if runs else []
+def settings_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row for each setting that differs and a column for each run, with a row of headings; for the terminal."""
+    rows = [["setting", *(str(run["run"]) for run in runs)]]
+    return rows + [[key, *(_shown(run["differs"][key]) for run in runs)] for key in runs[0]["differs"]]
+
+
+def table_rows(runs: Sequence[Mapping[str, Any]], settings: bool = True) -> list[list[str]]:
+    """What came of each run as text, with a row of headings, for the terminal; with its settings that differ or not."""
+    keys = list(runs[0]["differs"]) if runs and settings else []
     rows = [["run", *keys, "steps made", "loss", "held-out", "tokens/s", "memory"]]
     for run in runs:
         memory = run["peak_memory_bytes"]

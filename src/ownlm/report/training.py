@@ -21,10 +21,17 @@ from .passes import add_passes
 Metrics = Sequence[Mapping[str, float]]
 """The lines of metrics.jsonl, in order."""
 
-LEDGER_PARTS = ("trained", "masked", "truncated", "dropped", "unseen")
+LEDGER_PARTS = {
+    "trained": "trained",
+    "masked": "context only",
+    "truncated": "truncated",
+    "dropped": "dropped",
+    "unseen": "unseen",
+}
+"""The ledger's keys, and what they are called: a masked token is another thing to who trains a BERT."""
 LEDGER_MEANING = (
-    "Every token of every source is counted once: trained (in the loss), masked (read, such as the user's words, but "
-    "not in the loss), truncated, dropped, or not yet seen when the run ended."
+    "Every token of every source is counted once: trained (in the loss), context only (read, such as the user's words, "
+    "but not in the loss), truncated, dropped, or not yet seen when the run ended."
 )
 
 PLANNED: Sequence[tuple[str, str, Callable[[float], str]]] = (
@@ -257,10 +264,10 @@ def _add_curves(report: Report, metrics: Metrics, told: str | None) -> None:
 def _add_ledger(report: Report, ledger: Mapping[str, Any]) -> None:
     report.section("What became of the data", LEDGER_MEANING)
     total = ledger.get("total") or {}
-    bars = [(part, amount) for part in LEDGER_PARTS if (amount := _tokens_of(total.get(part)))]
+    bars = [(name, amount) for part, name in LEDGER_PARTS.items() if (amount := _tokens_of(total.get(part)))]
     if bars:
         report.chart(BarChart("Tokens of all sources", bars, unit="tokens"))
-    columns = ["source", "documents", "tokens", *LEDGER_PARTS]
+    columns = ["source", "documents", "tokens", *LEDGER_PARTS.values()]
     named = {**ledger.get("sources", {})}
     if len(named) > 1 and total:
         named["all"] = total

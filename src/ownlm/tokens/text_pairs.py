@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.read import Row, list_files, read_rows
+from ..data.read import NESTED, TEXT_PAIRS, Row, list_files, read_rows
 from ..errors import DataError, nearest
 from .cached import cache_key, find_cached
 from .labels import TEXTS, text_of
@@ -29,20 +29,6 @@ from .tokenizer import Tokenizer
 # Raised whenever the same files would give other datasets than before.
 VERSION = 1
 KIND = "text pair"
-NESTED = "translation"
-
-# Where nothing is said: the first of these that a file has.
-NAMES = (
-    ("source", "target"),
-    ("src", "tgt"),
-    ("input", "output"),
-    ("document", "summary"),
-    ("article", "highlights"),
-    ("text", "summary"),
-    ("question", "answer"),
-    ("prompt", "completion"),
-    ("instruction", "output"),
-)
 
 # Characters tokenized at once.
 _BATCH = 4 * 2**20
@@ -129,7 +115,7 @@ def read_sources(path: Path, column: str | None = None) -> Iterator[str]:
 
 def _source_column(row: Row) -> str:
     found = [name for name in row.values if name]
-    usual = (*dict.fromkeys(source for source, _ in NAMES), *TEXTS)
+    usual = (*dict.fromkeys(source for source, _ in TEXT_PAIRS), *TEXTS)
     name = next((name for name in usual if name in found), found[0] if 0 < len(found) <= 2 else None)
     if name is None:
         shown = ", ".join(f"'{name}'" for name in found) or "none"
@@ -147,7 +133,7 @@ def pair_columns(row: Row, format: PairFormat) -> tuple[str, str]:
     for name in (format.source, format.target):
         if name is not None and name not in found:
             raise DataError(f"there is no column '{name}'", where=row.where, hint=nearest(name, found))
-    for source, target in NAMES:
+    for source, target in TEXT_PAIRS:
         names = format.source or source, format.target or target
         if names[0] in found and names[1] in found and names[0] != names[1]:
             return names
