@@ -87,3 +87,14 @@ def test_planned_and_measures_are_on_the_page(tmp_path: Path) -> None:
     assert "accuracy: 0.500 at step 0, 0.750 at step 1" in page
     for text in ("1 GB", "1.1 GB", "+10%", "-10%", "+0%"):
         assert text in page
+
+
+def test_a_loss_that_never_moved_is_not_called_learned() -> None:
+    training = [(n, 5.90 - 0.002 * n) for n in range(1, 13)]
+    fit = judge_fit(training, [(n, 5.898 - 0.002 * n) for n in range(0, 13, 2)])
+    assert fit.verdict == "flat" and "hardly moved in the whole run, from 5.898 to 5.874" in fit.text
+
+
+def test_two_measurements_are_told_with_their_steps() -> None:
+    fit = judge_fit([(n, 3.0 - 0.1 * n) for n in range(1, 8)], [(0, 3.0), (7, 2.2)])
+    assert fit.verdict == "falling" and "from 3.000 at step 0 to 2.200" in fit.text

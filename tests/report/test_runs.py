@@ -45,8 +45,11 @@ def test_many_settings_go_below_one_another(tmp_path: Path) -> None:
     rows = settings_rows(compare_runs(folders))
     assert rows[0] == ["setting", *map(str, folders)]
     assert sorted(rows[1:]) == [["optimizer.clip", "1", "2"], ["optimizer.lr", "0.001", "0.01"], ["seed", "0", "1"]]
+    assert ">setting<" not in comparison_report(folders).html()
+    more = {"data": {f"key{n}": ["a", "b"] for n in range(7)}}
+    (folders[1] / "config.yaml").write_text(yaml.safe_dump(config | more))
     page = comparison_report(folders).html()
-    assert page.index("What came of them") < page.index("held-out loss") < page.index(">setting<")
+    assert page.index("held-out loss") < page.index(">setting<") < page.index("data.key0") and ">a, b<" in page
 
 
 def test_the_page_has_a_table_and_both_curves(tmp_path: Path) -> None:

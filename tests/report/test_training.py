@@ -80,6 +80,12 @@ def test_a_failed_run_is_called_failed(tmp_path: Path):
     assert "the training failed" in training_report(make_run(tmp_path / "run", metrics)).html()
 
 
+def test_a_small_fall_is_not_none(tmp_path: Path):
+    metrics: list[dict[str, float]] = [{"step": 0, "val_loss": 5.898}, {"step": 1, "loss": 5.9}]
+    page = training_report(make_run(tmp_path / "run", [*metrics, {"step": 1, "val_loss": 5.870}])).html()
+    assert "the loss fell from 5.898 to 5.870, 0.5% lower" in page and ", 0% lower" not in page
+
+
 def test_the_ledger_adds_up_on_the_page(tmp_path: Path):
     page = training_report(make_run(tmp_path / "run", ledger=LEDGER)).html()
     row = page[page.index('<th scope="row">a.jsonl</th>') :]

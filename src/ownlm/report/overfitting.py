@@ -78,12 +78,18 @@ def judge_fit(training: Points, validation: Points) -> Fit:
             lowest, last = losses[low], losses[-1]
         return _risen(since, lowest, last, before, after, gap)
     # How much of it came in the last third of the run.
-    third = smooth[-max(2, -(-len(smooth) // 3))]
+    late = len(smooth) - max(2, -(-len(smooth) // 3))
+    third, step = smooth[late], validation[late][0]
     if third - last > NOTICEABLE * abs(third):
-        text = f"The held-out loss was still falling at the end, from {third:.3f} to {last:.3f} in the last third"
+        text = f"The held-out loss was still falling at the end, from {third:.3f} at step {step:,.0f} to {last:.3f}"
         return Fit("falling", None, f"{text}: more steps would lower it further.", gap)
-    text = f"The held-out loss was flat in the last third of the run, at {last:.3f}"
-    before, after = _training_after(training, means, len(smooth) - max(2, -(-len(smooth) // 3)))
+    before, after = _training_after(training, means, late)
+    if third > last >= losses[0] - NOTICEABLE * abs(losses[0]) and after >= before * (1 - NOTICEABLE):
+        text = f"The held-out loss hardly moved in the whole run, from {losses[0]:.3f} to {losses[-1]:.3f}"
+        return Fit(
+            "flat", None, f"{text}: it takes more steps or a higher learning rate, or there is little to learn.", gap
+        )
+    text = f"The held-out loss was flat from step {step:,.0f} on, at {last:.3f}"
     if after < before * (1 - NOTICEABLE):
         text += (
             f", while the training loss fell from {before:.3f} to {after:.3f}: more steps would teach it the examples"

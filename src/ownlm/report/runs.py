@@ -17,6 +17,8 @@ from .training import read_metrics
 
 # Settings that tell runs apart without changing what they learn.
 NO_DIFFERENCE = ("out", "device", "track")
+# As many settings stand beside what came of a run; more are below one another.
+BESIDE = 6
 
 
 def compare_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -60,10 +62,13 @@ def comparison_report(
     keys = list(runs[0]["differs"]) if runs else []
     names = _short(folders)
     report.section("What came of them, and what differs")
-    columns = ["run", "steps made", "loss", "held-out loss", "tokens/s", "peak memory"]
+    # Many settings are a table of their own, so that what came of the runs stays in sight.
+    beside = keys if len(keys) <= BESIDE else []
+    columns = ["run", *beside, "steps made", "loss", "held-out loss", "tokens/s", "peak memory"]
     rows = [
         [
             name,
+            *(_shown(run["differs"][key]) for key in beside),
             run["steps"],
             run["loss"],
             run["val_loss"],
@@ -72,15 +77,10 @@ def comparison_report(
         ]
         for name, run in zip(names, runs, strict=True)
     ]
-    report.table("What came of them", columns, rows)
-    if keys and len(keys) > len(runs):
+    report.table("Runs", columns, rows)
+    if len(keys) > BESIDE:
         settings = [[key, *(_shown(run["differs"][key]) for run in runs)] for key in keys]
         report.table("Settings that differ", ["setting", *names], settings)
-    elif keys:
-        settings = [
-            [name, *(_shown(run["differs"][key]) for key in keys)] for name, run in zip(names, runs, strict=True)
-        ]
-        report.table("Settings that differ", ["run", *keys], settings)
     _add_curves(report, folders)
     return report
 
@@ -162,4 +162,6 @@ def _shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "empty"
     return "none" if value is None else str(value)

@@ -179,9 +179,7 @@ def _verdict(metrics: Metrics, told: str | None) -> str:
         return "The loss is not a finite number: the training failed. A lower learning rate is the first thing to try."
     if best >= first:
         return f"On text it has not seen, the loss did not fall below the {first:.3f} it began with."
-    text = (
-        f"On text it has not seen, the loss fell from {first:.3f} to {best:.3f}, {100 * (1 - best / first):.0f}% lower"
-    )
+    text = f"On text it has not seen, the loss fell from {first:.3f} to {best:.3f}, {_share(1 - best / first)} lower"
     if told is None:
         text += "."
     else:
@@ -199,15 +197,18 @@ def _fit(metrics: Metrics) -> Fit:
     return judge_fit(_points(metrics, "loss"), _points(metrics, "val_loss"))
 
 
+def _share(share: float) -> str:
+    """43%, or 0.5% where whole percents would be none."""
+    return f"{share:.0%}" if share >= 0.01 else "under 0.1%" if share < 0.001 else f"{share:.1%}"
+
+
 def _key_figures(metrics: Metrics, run: Mapping[str, Any]) -> list[Figure]:
     figures = []
     validation, training = _points(metrics, "val_loss"), _points(metrics, "loss")
     if validation:
         first, best = validation[0][1], min(y for _, y in validation)
         change = (
-            f"from {first:.3f}, {100 * (1 - best / first):.0f}% lower"
-            if best < first
-            else f"from {first:.3f}, not lower"
+            f"from {first:.3f}, {_share(1 - best / first)} lower" if best < first else f"from {first:.3f}, not lower"
         )
         figures.append(Figure("Held-out loss", f"{best:.3f}", change if len(validation) > 1 else "", best < first))
     if training:
