@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ownlm.model.families import config_from_user
 from ownlm.report.training import write_training_report
 from ownlm.tokens.prepare import tokenize_files
 from ownlm.tokens.tokenizer import load_tokenizer
-from ownlm.train.config import TrainConfig, read_train_config
+from ownlm.train.config import TrainConfig, plain, read_train_config
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -82,6 +83,19 @@ def test_the_folder_holds_what_it_promises(train: Train, settings: dict[str, Any
     log = (run.folder / "run.log").read_text()
     assert "37,760 parameters" in log and "held-out loss" in log
     assert "<svg" in (run.folder / "report.html").read_text()
+
+
+def test_a_plan_of_other_settings_is_not_set_beside_the_run(train: Train, settings: dict[str, Any]) -> None:
+    folder = Path(settings["out"])
+    folder.mkdir(parents=True)
+    for steps, kept in ((3, False), (2, True)):
+        config = plain(read_train_config(settings | {"steps": steps}))
+        plan = {"memory_bytes": 1, "tokens_per_second": 2.0, "hours": 3.0, "parameters": 4, "config": config}
+        (folder / "plan.json").write_text(json.dumps(plan))
+        planned = train(settings, steps=2).run.summary["planned"]
+        assert (planned is not None) == kept
+        shutil.rmtree(folder / "checkpoints")
+        (folder / "run.json").unlink()
 
 
 def test_the_written_config_repeats_the_run(

@@ -38,13 +38,13 @@ def plan(
     from ..config import parse_override
     from ..files import write_json
     from ..progress import say
-    from ..train.config import read_train_config
+    from ..train.config import plain, read_train_config
     from ..train.plan.report import make_plan
 
     settings = read_train_config(config, dict(parse_override(text) for text in overrides or []))
     planned = make_plan(settings, say, gpu=gpu, gpus=gpus, price=price)
     if gpu is None:
-        write_json(Path(settings.out) / "plan.json", planned.as_json())
+        write_json(Path(settings.out) / "plan.json", planned.as_json() | {"config": plain(settings)})
     return Answer(planned.as_json(), text_of(planned.as_json()))
 
 
@@ -59,9 +59,10 @@ def text_of(values: dict) -> str:
     if "memory" in values:
         parts = {"process": "program", "step": "step", "weights": "weights", "optimizer": "optimizer"}
         by_part = ", ".join(f"{name} {format_bytes(values['memory'][key])}" for key, name in parts.items())
+        place = "of memory_budget" if values["limited"] else "here"
         slack = format_bytes(values["memory"]["slack"])
         rows.append(["memory", f"{format_bytes(values['memory_bytes'])} ({by_part}, allocator {slack})"])
-        rows.append(["", f"{verdict} into the {format_bytes(values['available_bytes'])} here"])
+        rows.append(["", f"{verdict} into the {format_bytes(values['available_bytes'])} {place}"])
     else:
         each = "the GPU" if values["gpus"] == 1 else f"each of {values['gpus']:,} GPUs"
         rows.append(["memory", f"{format_bytes(values['memory_bytes'])} on {each}: {verdict}"])

@@ -166,7 +166,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "seconds": round(state.seconds, 1),
         "peak_memory_bytes": peak_memory_bytes(loop.device),
-        "planned": _planned(folder),
+        "planned": _planned(config, folder),
         "parameters": count_parameters(loop.model),
         "trained_parameters": sum(p.numel() for _, p in loop.saved.named),
         "passes": passes(loop.data, loop.steps),
@@ -175,13 +175,22 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
     }
 
 
-def _planned(folder: Path) -> dict[str, Any] | None:
-    """What 'ownlm plan' said of this run, if it was asked."""
+def _planned(config: TrainConfig, folder: Path) -> dict[str, Any] | None:
+    """What 'ownlm plan' said of this run, if it was asked; a plan of other settings is none of it."""
     path = folder / PLAN
     if not path.is_file():
         return None
     plan = read_json(path)
+    if "config" in plan and _what_matters(plan["config"]) != _what_matters(plain(config)):
+        return None
     return {key: plan.get(key) for key in ("memory_bytes", "tokens_per_second", "hours", "parameters")}
+
+
+def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
+    """Of a config, what decides memory and speed."""
+    return {
+        key: value for key, value in config.items() if key not in ("out", "seed", "track", "validate", "checkpoint")
+    }
 
 
 def count_parameters(model: Transformer) -> int:

@@ -73,6 +73,14 @@ def test_too_few_gpus_elsewhere_are_told_how_many_hold_it(settings: dict[str, An
     assert not found.fits and found.advice == ["6 GPUs of the kind below hold it"]
 
 
+def test_the_memory_budget_is_the_limit_and_blocks_are_computed_again_for_it(settings: dict[str, Any]) -> None:
+    free = plan_of(settings)
+    tight = plan_of(settings | {"memory_budget": free.memory.total / 1e9 - 1e-6})
+    assert tight.limited and tight.memory.step <= free.memory.step
+    none = plan_of(settings | {"memory_budget": 0.001})
+    assert not none.fits and none.as_json()["available_bytes"] == 1_000_000
+
+
 def test_an_adapter_elsewhere_keeps_states_of_itself_alone(chat_settings: dict[str, Any]) -> None:
     adapter = plan_of(chat_settings, gpu="rtx4090", gpus=1)
     whole = plan_of({key: value for key, value in chat_settings.items() if key != "adapter"}, gpu="rtx4090", gpus=1)
@@ -87,7 +95,9 @@ def test_an_adapter_elsewhere_keeps_states_of_itself_alone(chat_settings: dict[s
 
 def test_a_run_whose_steps_are_given_is_planned_without_its_data(settings: dict[str, Any], tmp_path: Path) -> None:
     values = settings | {"data": {"train": str(tmp_path / "not-there.jsonl")}}
-    assert plan_of(values).steps == 12
+    said: list[str] = []
+    assert make_plan(read_train_config(values), said.append).steps == 12
+    assert len(said) == 1 and "not-there.jsonl is not here: planned with full batches" in said[0]
     with pytest.raises(DataError, match=r"no such file"):
         plan_of({key: value for key, value in values.items() if key != "steps"})
 

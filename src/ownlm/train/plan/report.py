@@ -35,7 +35,8 @@ class Plan:
     Attributes:
         parameters, trained: exact counts.
         memory: the most at once, by part, on each worker.
-        available: the memory there is.
+        available: the memory there is, or the run's memory_budget where that is less.
+        limited: whether it is the budget.
         steps, tokens: of the whole run.
         tokens_per_second: predicted; None where no layer could be measured.
         seconds: of the whole run.
@@ -59,13 +60,19 @@ class Plan:
     advice: list[str] = field(default_factory=list)
     cluster: Cluster | None = None
     elsewhere: bool = False
+    limited: bool = False
 
     @property
     def fits(self) -> bool:
         """Whether it fits into the memory of the machines that it is planned for."""
         if self.elsewhere and self.cluster is not None:
             return self.cluster.fits
-        return self.memory.total <= USABLE * self.available
+        return self.memory.total <= self.usable
+
+    @property
+    def usable(self) -> float:
+        """Bytes that the run may take."""
+        return self.available if self.limited else USABLE * self.available
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -76,6 +83,7 @@ class Plan:
             "memory_bytes": self.memory.total,
             "memory": parts,
             "available_bytes": self.available,
+            "limited": self.limited,
             "steps": self.steps,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens_per_second,
@@ -87,7 +95,7 @@ class Plan:
         }
         if self.elsewhere and self.cluster is not None:
             result["memory_bytes"] = self.cluster.bytes_per_gpu
-            del result["memory"], result["available_bytes"]
+            del result["memory"], result["available_bytes"], result["limited"]
         if self.cluster is not None:
             result |= {"gpus": self.cluster.gpus, "arithmetic": list(self.cluster.arithmetic)}
         return result
@@ -117,8 +125,10 @@ def make_plan(
     kind = find_gpu(gpu) if gpu is not None else None
     setup = set_up(config, stand_in=config.steps is not None)
     # Without its data, or a tokenizer to read it with, a run whose steps are given can be planned all the same.
-    readable = _all_there(config) and has_tokenizer(config)
-    data = None if config.steps is not None and not readable else prepare_data(config, setup, say)
+    missing = [*_not_there(config), *([] if has_tokenizer(config) else ["the tokenizer"])]
+    if missing and config.steps is not None:
+        say(f"{missing[0]} is not here: planned with full batches of {config.batch_tokens:,} tokens")
+    data = None if config.steps is not None and missing else prepare_data(config, setup, say)
     return _planned(config, setup, data, device, kind, gpus, price)
 
 
@@ -144,10 +154,16 @@ def _planned(
     if gpu is None:
         probed = probe(config, shape, setup.objective, _batch(config, setup, data, micro, length), device)
     recomputed = 0 if config.recompute == "auto" else config.recompute
+    budget = None if config.memory_budget is None else round(config.memory_budget * 1e9)
     memory = predict_memory(config, setup, probed, micro, trained, device, process, recomputed)
+    while budget is not None and config.recompute == "auto" and memory.total > budget and recomputed < shape.layers:
+        # As the run itself will.
+        recomputed += 1
+        memory = predict_memory(config, setup, probed, micro, trained, device, process, recomputed)
     speed = None if probed is None else predicted_speed(config, probed, shape.layers, trained, recomputed)
     seconds = None if speed is None else tokens / speed
     available = _available(device)
+    limited = budget is not None and budget < USABLE * available
     cluster = None
     if gpu is not None or memory.total > USABLE * available:
         kind = gpu or find_gpu("h100")
@@ -164,7 +180,7 @@ def _planned(
         parameters,
         trained,
         memory,
-        available,
+        budget if limited and budget is not None else available,
         steps,
         tokens,
         speed,
@@ -173,6 +189,7 @@ def _planned(
         micro,
         cluster=cluster,
         elsewhere=gpu is not None,
+        limited=limited,
     )
     plan.advice.extend(_advice(config, setup, plan, probed, device))
     return plan
@@ -237,8 +254,8 @@ def predicted_speed(config: TrainConfig, probed: Probe, layers: int, trained: in
     return config.batch_tokens / (seconds * OVERHEAD)
 
 
-def _all_there(config: TrainConfig) -> bool:
-    return all(Path(name).exists() for name in [*config.data.sources, *config.data.validation])
+def _not_there(config: TrainConfig) -> list[str]:
+    return [name for name in [*config.data.sources, *config.data.validation] if not Path(name).exists()]
 
 
 def _extent(config: TrainConfig, data: TrainingData | None) -> tuple[int, int]:
@@ -279,9 +296,9 @@ def _advice(config: TrainConfig, setup: Setup, plan: Plan, probed: Probe | None,
         # What this machine measured says nothing of others.
         lighter = _lighter(config)
         return [*lighter, _hold_it(plan.cluster)] if plan.cluster.fewest else lighter
-    room = USABLE * plan.available
+    room = plan.usable
     advice = []
-    shape, over = setup.shape, plan.memory.total - USABLE * plan.available
+    shape, over = setup.shape, plan.memory.total - plan.usable
     micro = plan.micro_batch_tokens
     length = min(config.data.length or shape.max_positions, micro)
     if micro > length:
