@@ -79,6 +79,7 @@ def test_a_wrong_name_is_an_error_that_names_the_nearest(values: dict[str, Any],
     ("values", "where", "message"),
     [
         ({}, "name", "'name' is missing"),
+        ({"name": None}, "name", "should be text (got nothing)"),
         ({"name": "a", "check": 0}, "check", "should be greater than or equal to 1 (got 0)"),
         ({"name": "a", "inner": {"rate": "fast"}}, "inner.rate", "should be a valid number"),
         ({"name": "a", "inner": {"rate": True}}, "inner.rate", "should be a valid number"),

@@ -268,6 +268,7 @@ _WORDS = {
     "int_type": "should be a whole number",
     "int_from_float": "should be a whole number",
     "float_parsing": "should be a valid number",
+    "string_type": "should be text",
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
     "invalid_key": "a key should be text; YAML reads numbers, and words such as yes and on, as something else",

@@ -181,6 +181,12 @@ def test_both_texts_of_a_pair_are_texts(tmp_path: Path, row: dict) -> None:
     assert list(read_texts([path])) == ["eins", "one", "whole"]
 
 
+def test_several_paths_in_one_text_are_told_how_to_write_them() -> None:
+    with pytest.raises(DataError) as raised:
+        list_files(["a.txt,b.txt"])
+    assert raised.value.hint == "write several as a list: [a.txt, b.txt]"
+
+
 def test_wrong_places_and_kinds(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read(tmp_path / "missing.txt")

@@ -100,7 +100,7 @@ def predict(
     data: dict[str, Any] = {"model": model, "predictions": [asdict(one) for one in predictions]}
     if not score:
         return Answer(data, output=columns(lines, indent=""))
-    shown = columns([[name, f"{value:.4f}"] for name, value in scores.items()], indent="")
+    shown = columns([[name, f"{value:.{2 if abs(value) >= 10 else 4}f}"] for name, value in scores.items()], indent="")
     return Answer({**data, "scores": scores}, text=shown, output=columns(lines, indent=""))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def train(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Text, Markdown or JSON Lines files, or folders.", metavar="INPUT...")
+        list[Path], typer.Argument(help="Text, Markdown, JSON Lines or CSV files, or folders.", metavar="INPUT...")
     ],
     vocab_size: Annotated[int, typer.Option(help="The most tokens the vocabulary has.", metavar="N")],
     out: Annotated[Path, typer.Option(help="The tokenizer's folder.", metavar="DIR")],

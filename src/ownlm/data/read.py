@@ -87,7 +87,9 @@ def list_files(paths: Iterable[str | Path], kind: Kind | None = None) -> list[Pa
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise DataError("there is no such file or folder", where=str(path), hint="check the path")
+            several = str(path).split(",")
+            hint = f"write several as a list: [{', '.join(several)}]" if len(several) > 1 else "check the path"
+            raise DataError("there is no such file or folder", where=str(path), hint=hint)
         if not path.is_dir():
             files.append(path)
             continue

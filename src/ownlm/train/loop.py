@@ -259,7 +259,7 @@ class Loop:
                 hint=LOWER_RATE if state.step else "the base's weights may be damaged",
             )
         self._write(step=state.step, val_loss=loss, **{f"val_{name}": value for name, value in measured.items()})
-        besides = "".join(f", {name} {value:.4f}" for name, value in measured.items())
+        besides = "".join(f", {name} {value:.{2 if abs(value) >= 10 else 4}f}" for name, value in measured.items())
         self.say(f"step {state.step}: held-out loss {loss:.4f}{besides}")
         best = self.config.validate_.best
         check_measured(best, measured)
