@@ -104,6 +104,24 @@ def rows_of(config: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(config["out"]) / "metrics.jsonl").read_text().split("\n")[:-1]]
 
 
+def test_a_step_that_is_skipped_is_saved_from_all_workers(settings: dict[str, Any]) -> None:
+    """The first update makes the weights infinite; every worker then has nothing but such batches."""
+    config = settings | {
+        "non_finite": "skip",
+        "distributed": {"shard": 2},
+        "data": {"train": settings["data"]["train"]},
+    }
+    config |= {"steps": 4, "micro_batch_tokens": 64}
+    config["optimizer"] = {"lr": 1e38, "clip": None}
+    config["schedule"] = {"kind": "constant", "warmup": 0}
+    assert trained(config, "--workers", "2")["steps"] == 4
+    run = Path(config["out"])
+    assert [row["loss"] is None for row in rows_of(config)] == [False, True, True, True]
+    saved = load_file(run / "non-finite" / "step-2" / "batch.safetensors")
+    read = rows_of(config)[1]["tokens"] - rows_of(config)[0]["tokens"]
+    assert sum(len(tensor) for name, tensor in saved.items() if name.endswith(".tokens")) == read
+
+
 @pytest.mark.slow
 def test_killed_workers_go_on_with_the_same_bits(alone: dict[str, Any], tmp_path: Path) -> None:
     whole = alone | {"out": str(tmp_path / "whole"), "distributed": {"shard": 2}, "checkpoint": {"every": 2}}

@@ -54,8 +54,14 @@ class Gradients:
         self.objective, self.model, self.loader, self.workers = objective, model, loader, workers
         self.micro_batch_tokens = micro_batch_tokens
         self._parameters, self._say = parameters, say
+        self._losses: list[Tensor] = []
         pinned = model.device.type == "cuda"
         self._ahead = Ahead(objective, loader, workers, pinned=pinned, steps=steps)
+
+    @property
+    def losses(self) -> list[float]:
+        """What each of the last step's batches, of this worker, had in its loss; their sum is its part of it."""
+        return [loss.item() for loss in self._losses]
 
     def close(self) -> None:
         """Ends what works in the background."""
@@ -95,11 +101,13 @@ class Gradients:
             torch.manual_seed(seed)
         self.model.train()
         shares = [1.0 / part if part else 0.0 for part in units]
-        total = torch.zeros((), device=self.model.device)
+        total, losses = torch.zeros((), device=self.model.device), []
         for batch in [*batches, *idle]:
             loss = self.objective.loss(self.model, batch.to(self.model.device), *shares)
             loss.backward()
             total += loss.detach()
+            losses.append(loss.detach())
+        self._losses = losses[: len(batches)]
         if not is_spread(self._parameters[0]):
             self.workers.sum_gradients(self._parameters)
         return total, batches

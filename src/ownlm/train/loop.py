@@ -224,8 +224,10 @@ class Loop:
             return True
         step, what = state.step + 1, "loss" if not math.isfinite(loss) else "gradient"
         place = ""
+        # Whichever worker had it.
+        all_of = self.workers.gathered(list(zip(batches, self.gradients.losses, strict=True)))
         if self.workers.first:
-            folder = save_step(self.run, step, batches, self.model, self.objective, self.saved.tokenizer)
+            folder = save_step(self.run, step, all_of, self.saved.tokenizer)
             place = f"; its batch is in {folder}"
         state.skipped += 1
         state.skipped_in_a_row += 1
