@@ -426,3 +426,16 @@ def test_held_out_data_that_is_trained_on_is_named(train: Callable[..., Any], se
     copied.write_bytes(Path(settings["data"]["train"]).read_bytes())
     said = train(settings, steps=1, out=settings["out"] + "-other", data__validation=str(copied)).said
     assert any(warning in line and str(copied) in line for line in said)
+
+
+def test_what_a_killed_command_left_in_the_folder_goes_or_comes_back(train: Train, settings: dict[str, Any]) -> None:
+    done = train(settings)
+    out, model = done.run.folder, contents(done.run.model)
+    (out / ".model.partial-1a2b").mkdir()
+    (out / ".model.partial-1a2b" / "model.safetensors").write_text("half of it")
+    (out / ".config.yaml.partial-3c4d").write_text("half of it")
+    # Between the two renames that replace a folder.
+    (out / "model").rename(out / ".model.partial-old-77")
+    again = train(settings)
+    assert not list(out.glob(".*partial*"))
+    assert contents(again.run.model) == model and any("is already trained" in line for line in again.said)

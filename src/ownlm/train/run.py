@@ -26,7 +26,7 @@ import yaml
 from .. import progress
 from ..devices import choose_device, choose_dtype
 from ..errors import ConfigError, UserError
-from ..files import read_json, verify_folder, write_text
+from ..files import read_json, remove_partial, verify_folder, write_text
 from ..model.adapters import attach
 from ..model.checkpoint import load_model_folder, random_model
 from ..model.config import ModelConfig
@@ -67,7 +67,9 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
     """One worker's part of the run."""
     check_place(config, folder)
     with locked(folder) if workers.first else contextlib.nullcontext():
-        say = logged(folder, say) if workers.first else say
+        if workers.first:
+            remove_partial(folder)
+            say = logged(folder, say)
         workers.wait()
         check_config(config, folder)
         finished = finished_run(config, folder, say, workers)
