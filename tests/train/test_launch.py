@@ -44,3 +44,19 @@ def test_a_signal_that_was_asked_for_is_no_loss() -> None:
 def test_codes_are_those_of_the_workers() -> None:
     assert _wait([process(""), process("")], []) == 0
     assert _wait([process("raise SystemExit(2)"), process("raise SystemExit(2)")], []) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_workers_end_with_a_starter_that_was_killed() -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "from ownlm.train.launch import _ending_with_this\n"
+        "waits = 'import time; print(1, flush=True); time.sleep(600)'\n"
+        "subprocess.Popen([sys.executable, '-c', waits], start_new_session=True, preexec_fn=_ending_with_this())\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None and starter.stdout.readline() == b"1\n"
+        starter.kill()
+        # Its end of the pipe closes with the worker, and not before.
+        assert starter.communicate(timeout=60)[0] == b""

@@ -6,17 +6,21 @@ One's error is the command's error, word for word and with its exit code; the ot
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from ..errors import LostWorker, UserError
 from ..progress import say
+
+# Of linux/prctl.h.
+PR_SET_PDEATHSIG = 1
 
 # How long workers may take to end by themselves once one of them has failed.
 GRACE_SECONDS = 5.0
@@ -34,13 +38,27 @@ def run_workers(count: int, arguments: Sequence[str]) -> int:
     environment = {**os.environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     command = [sys.executable, "-m", "ownlm", *arguments]
-    workers = []
-    for rank in range(count):
-        own = {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        # A group of its own: Ctrl-C then reaches the workers once, from here, and not from the terminal as well.
-        workers.append(subprocess.Popen(command, env=own, start_new_session=True))
+    workers: list[subprocess.Popen[bytes]] = []
     with _forwarding(workers) as asked:
+        for rank in range(count):
+            own = {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            # A group of its own: Ctrl-C then reaches the workers once, from here, and not from the terminal as well.
+            process = subprocess.Popen(command, env=own, start_new_session=True, preexec_fn=_ending_with_this())
+            workers.append(process)
+        if asked:
+            # It came before all of them were there.
+            for worker in workers:
+                worker.send_signal(asked[0])
         return _wait(workers, asked)
+
+
+def _ending_with_this() -> Callable[[], object] | None:
+    """What a new process does before all else to get SIGTERM when this one ends, however it ends, even by SIGKILL."""
+    if sys.platform != "linux":
+        return None
+    # Loaded here: after a fork as little as possible is to happen.
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait(workers: Sequence[subprocess.Popen[bytes]], asked: Sequence[int]) -> int:
