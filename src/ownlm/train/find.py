@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 from ..devices import choose_device
 from .config import TrainConfig
@@ -48,6 +50,9 @@ def find_learning_rate(
         return loss.item()
 
     try:
-        return find_rate(step, low, high, steps)
+        with tempfile.TemporaryDirectory() as folder:
+            # What an objective keeps in its run's folder, such as the base's opinion of every answer.
+            setup.objective.begin(model, data, Path(folder))
+            return find_rate(step, low, high, steps)
     finally:
         gradients.close()

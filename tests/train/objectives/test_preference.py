@@ -28,6 +28,7 @@ from ownlm.tokens.batch import Batch
 from ownlm.tokens.tokenizer import load_tokenizer
 from ownlm.train.config import plain, read_train_config
 from ownlm.train.data import prepare_data
+from ownlm.train.find import find_learning_rate
 from ownlm.train.objectives import reference
 from ownlm.train.objectives.preference import Preference
 from ownlm.train.objectives.reference import FOLDER
@@ -346,6 +347,13 @@ def test_a_run_comes_to_prefer(
     assert (trained.run.folder / FOLDER).is_dir() == (method != "orpo")
     reached = load_tokenizer(trained.run.model)
     assert reached.chat_template is not None
+
+
+def test_the_search_for_a_rate_holds_answers_against_the_base(preference_settings: dict[str, Any]) -> None:
+    trial = find_learning_rate(read_train_config(preference_settings), lambda message: None, steps=10)
+    # Before the first update the model is the base.
+    assert trial.losses[0] == pytest.approx(math.log(2), rel=1e-5)
+    assert not Path(preference_settings["out"]).exists()
 
 
 @pytest.mark.usefixtures("undrawn")
