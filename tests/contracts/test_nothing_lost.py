@@ -85,6 +85,20 @@ def test_a_file_beyond_the_limit_leaves_what_stood_there(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
 
 
+def test_weights_beyond_the_limit_are_an_error_in_one_sentence(tmp_path: Path):
+    code = (
+        "import resource, sys, torch; from pathlib import Path; from ownlm.errors import StorageError\n"
+        "from ownlm.files import new_folder; from ownlm.model.checkpoint import save_tensors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n"
+        "    with new_folder(Path(sys.argv[1])) as new: save_tensors({'w': torch.zeros(50_000)}, new / 'w.safetensors')\n"
+        "except StorageError as error: print(error.message)\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path / "new")], capture_output=True, text=True)
+    assert child.stdout == "cannot write: file too large\n", child.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A real file system of this size; only the superuser may make one."""

@@ -8,9 +8,9 @@ run code when it is opened.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -403,10 +403,9 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
         # The library wraps the operating system's error in its own and keeps only the text.
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            if f"os error {number})" in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from None
-        raise
+        if (found := re.search(r"os error (\d+)\)", str(error))) is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
     path.chmod(mode)
 
 
