@@ -60,7 +60,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Waits until what a file holds is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -167,7 +168,7 @@ def new_folder(path: Path, *, checksums: bool = True) -> Iterator[Path]:
                 sums = {p.relative_to(partial).as_posix(): sha256_file(p) for p in files}
                 write_json(partial / CHECKSUMS, sums)
             for file in files:
-                _sync_file(file)
+                sync_file(file)
             _sync_folder(partial)
             replace_folder(partial, path)
         except BaseException:

@@ -19,6 +19,7 @@ import transformers
 from ownlm.config import merge
 from ownlm.errors import Interrupted, OwnlmError
 from ownlm.tokens.tokenizer import load_tokenizer
+from ownlm.train import checkpoint
 from ownlm.train.config import read_train_config
 from ownlm.train.run import run_training
 from ownlm.train.schedule import rate
@@ -184,6 +185,30 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
     assert "resuming at step 6" in trained.said
     whole = train(config, out=str(out) + "-whole")
     assert curve(out) == curve(whole.run.folder)
+
+
+def test_the_lines_that_a_checkpoint_counts_are_on_the_disk_before_it(
+    train: Train, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: list[tuple[int, int]] = []
+    fsync, counted = os.fsync, []
+
+    def noted(handle: int) -> None:
+        held = os.fstat(handle)
+        on_disk.append((held.st_ino, held.st_size))
+        fsync(handle)
+
+    write = checkpoint.write_snapshot
+
+    def written(folder: Path, snapshot: checkpoint.Snapshot) -> None:
+        metrics = (Path(settings["out"]) / "metrics.jsonl").stat()
+        counted.append((metrics.st_ino, snapshot.training["metrics_bytes"]) in on_disk)
+        write(folder, snapshot)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(checkpoint, "write_snapshot", written)
+    train(settings)
+    assert len(counted) >= 3 and all(counted)
 
 
 def test_a_second_ctrl_c_leaves_at_once(settings: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import Interrupted, OwnlmError, Terminated
-from ..files import storage_errors
+from ..files import storage_errors, sync_file
 from ..model.transformer import Transformer
 from ..progress import Progress
 from ..tokens.batch import Batch
@@ -278,7 +278,11 @@ class Loop:
     def _save(self) -> None:
         self.ledger.check()
         self.state.ledger = self.ledger.as_json()
-        self.state.metrics_bytes = self.metrics.stat().st_size if self.metrics.is_file() else 0
+        # A checkpoint that survives a power cut must find the lines that it counts.
+        with storage_errors(self.metrics):
+            if self.workers.first:
+                sync_file(self.metrics)
+            self.state.metrics_bytes = self.metrics.stat().st_size if self.metrics.is_file() else 0
         if self._writer is None:
             checkpoint.write_checkpoint(self.run, self.saved, self.state, self.workers)
             self._forget()
