@@ -6,6 +6,7 @@ resuming is asking for the next step, and neither micro-batches nor workers can 
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
 from collections.abc import Sequence
@@ -114,12 +115,10 @@ class Loader:
         """The epoch of a step, and its place in it."""
         if step < 0:
             raise ValueError(f"step {step} is before the first")
-        for epoch in itertools.count():
-            steps = self.steps_in_epoch(epoch)
-            if step < steps:
-                return epoch, step
-            step -= steps
-        raise AssertionError("unreachable")
+        while self._steps_until[-1] <= step:
+            self.steps_in_epoch(len(self._steps_until) - 1)
+        epoch = bisect.bisect_right(self._steps_until, step) - 1
+        return epoch, step - self._steps_until[epoch]
 
     def pieces(self, step: int) -> list[Piece]:
         """Every piece of a step, of all workers, longest first."""
@@ -185,10 +184,12 @@ class Loader:
         return max(len(self._bins(share, micro_batch_tokens)) for share in shares)
 
     def _epoch(self, epoch: int) -> EpochPlan:
-        if self._plan is None or self._plan[0] != epoch:
+        # In a variable: two threads may ask for two epochs.
+        plan = self._plan
+        if plan is None or plan[0] != epoch:
             pieces = pieces_of_epoch(self._counts, self.repeats, self.seed, epoch)
-            self._plan = epoch, plan_epoch(pieces, self._lengths, self.batch_tokens, self.seed, epoch)
-        return self._plan[1]
+            plan = self._plan = epoch, plan_epoch(pieces, self._lengths, self.batch_tokens, self.seed, epoch)
+        return plan[1]
 
     def _step(self, step: int) -> np.ndarray:
         epoch, index = self.locate(step)
