@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ownlm.cli.main import main
-from ownlm.errors import ConfigError, Interrupted, MissingExtra
+from ownlm.errors import ConfigError, Interrupted, MissingExtra, UserError
 from ownlm.train import sweep as module
 from ownlm.train.config import read_train_config
 from ownlm.train.run import run_training
@@ -137,11 +137,59 @@ def test_neither_command_line_nor_training_loads_optuna() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
+def test_a_trial_that_was_stopped_while_it_was_drawn_goes_on_exactly(
+    short: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_sweep(read_train_config(short), read_sweep_config(SWEEP), quiet)
+    other = read_train_config(short | {"out": str(tmp_path / "other")})
+    suggested, drawn = module._suggested, []
+
+    def stops(*arguments: Any) -> Any:
+        drawn.append(1)
+        if len(drawn) == 4:
+            raise Interrupted("stopped")
+        return suggested(*arguments)
+
+    monkeypatch.setattr(module, "_suggested", stops)
+    with pytest.raises(Interrupted):
+        run_sweep(other, read_sweep_config(SWEEP), quiet)
+    assert table(run_sweep(other, read_sweep_config(SWEEP), quiet).summary) == table(whole.summary)
+
+
+def test_what_a_full_disk_or_a_kill_left_half_written_does_not_end_the_sweep(short: dict[str, Any]) -> None:
+    first = run_sweep(read_train_config(short), read_sweep_config(SWEEP | {"trials": 1}), quiet)
+    journal = first.folder / "journal.log"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 6, "worker')
+    (first.folder / "journal.log.lock").symlink_to(journal)
+    (first.folder / ".sweep.json.partial-5e6f").write_text("half of it")
+    again = run_sweep(read_train_config(short), read_sweep_config(SWEEP | {"trials": 2}), quiet)
+    assert len(again.summary["trials"]) == 2 and table(first.summary)[0] in table(again.summary)
+    assert not list(first.folder.glob(".*partial*"))
+
+
+def test_a_second_sweep_on_the_same_folder_is_refused(short: dict[str, Any]) -> None:
+    config, sweep = read_train_config(short), read_sweep_config(SWEEP | {"trials": 1})
+
+    def second(message: str) -> None:
+        if message.startswith("trial 1"):
+            with pytest.raises(UserError, match="another process is training in this folder"):
+                run_sweep(config, sweep, quiet)
+
+    assert len(run_sweep(config, sweep, second).summary["trials"]) == 1
+
+
 def test_a_run_does_not_begin_in_a_sweeps_folder(short: dict[str, Any]) -> None:
     run_sweep(read_train_config(short), read_sweep_config(SWEEP | {"trials": 1}), quiet)
     with pytest.raises(ConfigError, match="holds a sweep") as caught:
         run_training(read_train_config(short), say=quiet)
     assert "--sweep" in str(caught.value.hint) and not (Path(short["out"]) / "model").exists()
+
+
+@pytest.mark.parametrize("metric", ["los", "val_acuracy"])
+def test_a_measure_that_no_run_has_is_refused_before_the_first_trial(short: dict[str, Any], metric: str) -> None:
+    with pytest.raises(ConfigError, match="the objective 'causal' has no measure"):
+        run_sweep(read_train_config(short), read_sweep_config(SWEEP | {"metric": metric}), quiet)
+    assert not Path(short["out"]).exists()
 
 
 def test_a_measure_that_the_objective_has_not_is_refused_before_the_first_trial(short: dict[str, Any]) -> None:

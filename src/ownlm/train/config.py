@@ -145,7 +145,7 @@ class ValidateConfig(Config):
     """Stop after this many validations without a better one; none is never."""
     best: str = "loss"
     """What decides which validation is the best, whose weights are the result: loss, or another measure that the
-    objective takes: accuracy of masked, classify and preference, macro_f1 of classify, f1 or exact of span."""
+    objective takes: accuracy of masked, classify, preference and seq2seq, macro_f1 of classify, f1 or exact of span."""
     tokens: int | None = Field(default=None, ge=1)
     """At most about this many tokens a validation, always the same ones; none is all of them."""
 

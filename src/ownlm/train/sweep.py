@@ -8,28 +8,30 @@ The sweep's folder is the config's ``out``:
     sweep.json      the table, best first
     sweep.html      the same as a page, with the curves over one another
 
-Each trial's settings are drawn from the seed, its number and the trials before it. So a sweep that was killed goes on
+Each of a trial's settings is drawn from the seed, the trial's number, its own place and the trials before it. So a sweep that was killed goes on
 as if it had not been: an unfinished trial resumes in its own folder, and the next ones are those that would have come.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
 from ..config import Config, flatten, merge, read_yaml, validate
 from ..errors import ConfigError, MissingExtra, OwnlmError, UserError, nearest
-from ..files import write_json, write_text
+from ..files import remove_partial, storage_errors, write_json, write_text
 from ..report.runs import comparison_report
 from ..tokens.dataset import is_dataset
 from .config import TrainConfig, plain, read_train_config
-from .folder import SWEEP
+from .folder import SWEEP, locked
 from .objectives import make_objective
 from .run import run_training
 
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     import optuna
 
 SETTINGS, JOURNAL, TABLE, PAGE = SWEEP, "journal.log", "sweep.json", "sweep.html"
+
+# What may decide besides a measure of the validation.
+NUMBERS = ("loss", "tokens_per_second", "seconds", "peak_memory_bytes")
 
 Say = Callable[[str], None]
 Choice = bool | int | float | str | None
@@ -112,22 +117,24 @@ def run_sweep(config: TrainConfig, sweep: SweepConfig, say: Say) -> Sweep:
     """
     folder = Path(config.out)
     _check(config, sweep, folder)
-    study = _study(folder, sweep)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / SETTINGS, _settings(config, sweep))
-    while (trial := _next_trial(study, sweep)) is not None:
-        values = {key: _suggested(trial, key, space) for key, space in sweep.parameters.items()}
-        say(
-            f"trial {trial.number + 1} of {sweep.trials}: "
-            + ", ".join(f"{key}={_shown(values[key])}" for key in values)
-        )
-        value = _run_trial(config, sweep, folder, trial.number, values, say)
-        if value is None:
-            study.tell(trial, state=_states().FAIL)
-        else:
-            study.tell(trial, value)
-        _write(folder, sweep, study)
-    summary = _write(folder, sweep, study)
+    _optuna()
+    with locked(folder), storage_errors(folder):
+        _clear(folder)
+        study = _study(folder, sweep)
+        write_text(folder / SETTINGS, _settings(config, sweep))
+        while (trial := _next_trial(study, sweep)) is not None:
+            values = {key: _suggested(trial, key, sweep) for key in sweep.parameters}
+            say(
+                f"trial {trial.number + 1} of {sweep.trials}: "
+                + ", ".join(f"{key}={_shown(values[key])}" for key in values)
+            )
+            value = _run_trial(config, sweep, folder, trial.number, values, say)
+            if value is None:
+                study.tell(trial, state=_states().FAIL)
+            else:
+                study.tell(trial, value)
+            _write(folder, sweep, study)
+        summary = _write(folder, sweep, study)
     say(f"done: {folder / TABLE}; page: {folder / PAGE}")
     return Sweep(folder, summary)
 
@@ -145,9 +152,19 @@ def _states() -> Any:
     return _optuna().trial.TrialState
 
 
+def _clear(folder: Path) -> None:
+    """Removes what a killed sweep, or a full disk, left half written."""
+    remove_partial(folder)
+    journal = folder / JOURNAL
+    # Optuna would wait for it half a minute, and nobody else may be at work here.
+    journal.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)
+    if journal.is_file():
+        # It reads no journal that has half a line.
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
+
+
 def _study(folder: Path, sweep: SweepConfig) -> optuna.Study:
     optuna = _optuna()
-    folder.mkdir(parents=True, exist_ok=True)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
     storage = optuna.storages.JournalStorage(backend)
     return optuna.create_study(storage=storage, study_name="sweep", direction=sweep.direction, load_if_exists=True)
@@ -161,13 +178,15 @@ def _next_trial(study: optuna.Study, sweep: SweepConfig) -> optuna.Trial | None:
     number = begun[0].number if begun else len(trials)
     if number >= sweep.trials:
         return None
-    # A sampler of its own for each trial: what it draws does not depend on how often the sweep was begun again.
-    study.sampler = optuna.samplers.TPESampler(seed=(sweep.seed * 1_000_003 + number) % 2**32)
     return optuna.Trial(study, begun[0]._trial_id) if begun else study.ask()
 
 
-def _suggested(trial: optuna.Trial, key: str, space: RangeConfig | list[Choice]) -> Any:
+def _suggested(trial: optuna.Trial, key: str, sweep: SweepConfig) -> Any:
     """A parameter's value; what the trial had drawn before it was stopped stays."""
+    space, place = sweep.parameters[key], list(sweep.parameters).index(key)
+    # A sampler of its own for each draw: what it draws does not depend on how often the sweep was begun again.
+    seed = int(np.random.SeedSequence([sweep.seed, trial.number, place]).generate_state(1)[0])
+    trial.study.sampler = _optuna().samplers.TPESampler(seed=seed)
     if isinstance(space, list):
         return trial.suggest_categorical(key, space)
     if isinstance(space.low, int) and isinstance(space.high, int):
@@ -210,12 +229,10 @@ def _check(config: TrainConfig, sweep: SweepConfig, folder: Path) -> None:
         raise ConfigError(
             f"nothing is held out to measure {sweep.metric} on", where="metric", hint="set data.validation"
         )
-    known = make_objective(config.objective, config.seed).measures
-    measure = sweep.metric.removeprefix("val_")
-    if measure != sweep.metric and measure != "loss" and known and measure not in known:
-        what = f"the objective '{config.objective.kind}' has no measure '{measure}'"
-        names = [f"val_{name}" for name in ("loss", *known)]
-        raise ConfigError(what, where="metric", hint=nearest(sweep.metric, names))
+    known = [f"val_{name}" for name in ("loss", *make_objective(config.objective, config.seed).measures)]
+    if sweep.metric not in (*known, *NUMBERS):
+        what = f"the objective '{config.objective.kind}' has no measure '{sweep.metric.removeprefix('val_')}'"
+        raise ConfigError(what, where="metric", hint=nearest(sweep.metric, [*known, *NUMBERS]))
     if not (folder / SETTINGS).is_file():
         if (folder / "config.yaml").is_file():
             raise UserError("this folder holds a run", where=str(folder), hint="set another out for the sweep")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -120,6 +120,11 @@ class Seq2Seq(Objective[Seq2SeqConfig]):
         smoothing = self.config.smoothing if model.training else 0.0
         stream = read_pairs(model, batch)
         return model.loss_of(stream, batch.targets, batch.weights * share, smoothing, batch.rows)[0]
+
+    @property
+    def measures(self) -> Mapping[str, bool]:
+        """See Objective.measures."""
+        return {"accuracy": True}
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> dict[str, float]:
         """The loss without smoothing, and the accuracy."""
