@@ -18,8 +18,9 @@ import transformers
 
 from ownlm.config import merge
 from ownlm.errors import Interrupted, OwnlmError
+from ownlm.files import new_folder
 from ownlm.tokens.tokenizer import load_tokenizer
-from ownlm.train import checkpoint
+from ownlm.train import checkpoint, result
 from ownlm.train.config import read_train_config
 from ownlm.train.run import run_training
 from ownlm.train.schedule import rate
@@ -185,6 +186,30 @@ def test_a_signal_ends_the_step_saves_and_the_same_command_goes_on(
     assert "resuming at step 6" in trained.said
     whole = train(config, out=str(out) + "-whole")
     assert curve(out) == curve(whole.run.folder)
+
+
+@pytest.mark.parametrize("where", ["train.jsonl", "step 0", "the result"])
+def test_a_sigterm_before_or_after_the_steps_leaves_at_once_and_nothing_half_written(
+    where: str, train: Train, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = result.save_state_folder
+
+    def ended(*arguments: Any, **options: Any) -> None:
+        with new_folder(Path(settings["out"]) / "model"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def say(message: str) -> None:
+        if message.startswith(where):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(result, "save_state_folder", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as error:
+        run_training(read_train_config(settings), say=say)
+    assert error.value.code == 0 and signal.getsignal(signal.SIGTERM) == before
+    assert not list(Path(settings["out"]).rglob("*partial*"))
+    monkeypatch.setattr(result, "save_state_folder", write)
+    assert len(train(settings).steps) == 12
 
 
 def test_the_lines_that_a_checkpoint_counts_are_on_the_disk_before_it(

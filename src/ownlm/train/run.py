@@ -48,6 +48,7 @@ from .result import count_parameters, finish
 from .schedule import Plan, continued, continues_from, first_plan
 from .setup import Setup, set_up
 from .sharding import shard_model
+from .signals import leaving_at_once
 from .workers import Workers, joined_workers, own_device
 
 
@@ -58,8 +59,9 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         UserError: config, data, model or tokenizer do not fit; the folder holds another run; another process trains it.
         StorageError: the disk is full; the last checkpoint stays.
         Interrupted: Ctrl-C; the run is saved.
+        Terminated: SIGTERM; the run is saved.
     """
-    with joined_workers() as workers:
+    with leaving_at_once(), joined_workers() as workers:
         return _run(config, Path(config.out), workers, say if workers.first else _nothing)
 
 

@@ -1,13 +1,33 @@
-"""Ctrl-C and SIGTERM while training: finish the step, save, leave."""
+"""Ctrl-C and SIGTERM: while training, finish the step, save, leave; before and after it, leave at once."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from ..errors import Terminated
 from ..progress import say
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Inside the block SIGTERM comes out as an error, as Ctrl-C does by itself, so that nothing is left half written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Terminated("stopped; all that is trained is saved", hint="the same command goes on")
 
 
 class Signals:

@@ -8,8 +8,9 @@ The sweep's folder is the config's ``out``:
     sweep.json      the table, best first
     sweep.html      the same as a page, with the curves over one another
 
-Each of a trial's settings is drawn from the seed, the trial's number, its own place and the trials before it. So a sweep that was killed goes on
-as if it had not been: an unfinished trial resumes in its own folder, and the next ones are those that would have come.
+Each of a trial's settings is drawn from the seed, the trial's number, its own place and the trials before it. So a sweep
+that was killed goes on as if it had not been: an unfinished trial resumes in its own folder, and the next ones are those
+that would have come.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .config import TrainConfig, plain, read_train_config
 from .folder import SWEEP, locked
 from .objectives import make_objective
 from .run import run_training
+from .signals import leaving_at_once
 
 if TYPE_CHECKING:
     import optuna
@@ -118,7 +120,7 @@ def run_sweep(config: TrainConfig, sweep: SweepConfig, say: Say) -> Sweep:
     folder = Path(config.out)
     _check(config, sweep, folder)
     _optuna()
-    with locked(folder), storage_errors(folder):
+    with leaving_at_once(), locked(folder), storage_errors(folder):
         _clear(folder)
         study = _study(folder, sweep)
         write_text(folder / SETTINGS, _settings(config, sweep))
