@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from ownlm.config import merge
-from ownlm.errors import Interrupted, OwnlmError
+from ownlm.errors import DamagedError, Interrupted, OwnlmError
 from ownlm.files import new_folder
 from ownlm.tokens.tokenizer import load_tokenizer
 from ownlm.train import checkpoint, result
@@ -210,6 +210,39 @@ def test_a_sigterm_before_or_after_the_steps_leaves_at_once_and_nothing_half_wri
     assert not list(Path(settings["out"]).rglob("*partial*"))
     monkeypatch.setattr(result, "save_state_folder", write)
     assert len(train(settings).steps) == 12
+
+
+def test_a_sigterm_that_came_out_as_another_error_is_one_all_the_same(settings: dict[str, Any]) -> None:
+    def say(message: str) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise ValueError("could not determine the shape of object type") from None
+
+    with pytest.raises(SystemExit) as error:
+        run_training(read_train_config(settings), say=say)
+    assert error.value.code == 0
+
+
+def test_a_line_of_the_metrics_that_was_cut_does_not_spoil_those_after_it(
+    train: Train, settings: dict[str, Any]
+) -> None:
+    train(settings, steps=6)
+    metrics = Path(settings["out"]) / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole[: whole.rindex(b"tokens_per_second")])
+    assert [row["step"] for row in train(settings, steps=8).steps] == [1, 2, 3, 4, 5, 7, 8]
+
+
+def test_a_damaged_line_of_the_metrics_is_named(train: Train, settings: dict[str, Any]) -> None:
+    train(settings, steps=6)
+    metrics = Path(settings["out"]) / "metrics.jsonl"
+    lines = metrics.read_bytes().split(b"\n")
+    lines[2] = b"\xff" + lines[2][1:]
+    metrics.write_bytes(b"\n".join(lines))
+    with pytest.raises(DamagedError) as error:
+        train(settings, steps=8)
+    assert error.value.where == f"{metrics}:3"
 
 
 def test_the_lines_that_a_checkpoint_counts_are_on_the_disk_before_it(

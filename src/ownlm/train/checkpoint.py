@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -293,14 +294,23 @@ def forget_after(run: Path, step: int) -> None:
 
 
 def metrics_tail(path: Path, length: int) -> None:
-    """Cuts metrics.jsonl to where the checkpoint saw it, so that no step stands in it twice."""
-    if path.is_file() and path.stat().st_size > length:
-        with path.open("rb+") as file:
-            file.truncate(length)
+    """Cuts metrics.jsonl to where the checkpoint saw it, so that no step stands in it twice, and half a line off its end."""
+    if path.is_file():
+        os.truncate(path, path.read_bytes()[:length].rfind(b"\n") + 1)
 
 
 def last_metrics(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of metrics.jsonl."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1] if line]
+    """Every whole line of metrics.jsonl.
+
+    Raises:
+        DamagedError: a line is not what was written.
+    """
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows += [json.loads(line)] if line else []
+        except ValueError:
+            hint = "remove the line, and run the same command again"
+            raise DamagedError("this line is damaged", where=f"{path}:{number}", hint=hint) from None
+    return rows

@@ -19,15 +19,23 @@ def leaving_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _leave)
+    ended = Terminated("stopped; all that is trained is saved", hint="the same command goes on")
+    asked = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise ended
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except Exception:
+        if asked:
+            # Compiled code that it came out in may have made another error of it.
+            raise ended from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise Terminated("stopped; all that is trained is saved", hint="the same command goes on")
 
 
 class Signals:
