@@ -43,6 +43,11 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EACCES: "choose a folder you may write to",
             errno.EPERM: "choose a folder you may write to",
             errno.EROFS: "choose a folder on a writable disk",
+            errno.ENAMETOOLONG: "choose a shorter name",
+            errno.EEXIST: "a file stands where a folder is to be; move it away",
+            errno.ENOTDIR: "a file stands where a folder is to be; move it away",
+            errno.EISDIR: "a folder stands where a file is to be; move it away",
+            errno.EIO: "the disk may be failing; choose a folder on another one",
         }
         if error.errno not in hints:
             raise

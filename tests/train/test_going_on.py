@@ -123,6 +123,23 @@ def test_a_step_that_does_not_fit_is_halved_and_its_loss_stays(
     assert len(said) == 2 and "going on with 64" in said[-1]
 
 
+def test_held_out_data_that_does_not_fit_is_halved_and_its_loss_stays(
+    settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(settings, out=settings["out"] + "-whole")
+    honest = Causal.loss
+
+    def loss(self: Causal, model: Any, batch: Any, share: float) -> torch.Tensor:
+        if not model.training and len(batch) > 100:
+            torch.empty(2**55)
+        return honest(self, model, batch, share)
+
+    monkeypatch.setattr(Causal, "loss", loss)
+    done = train(settings)
+    assert [loss for _, loss in done.validations] == pytest.approx([loss for _, loss in expected.validations], rel=1e-5)
+    assert any(line.startswith("the held-out data does not fit into memory") for line in done.said)
+
+
 def test_what_cannot_be_halved_is_an_error(
     settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

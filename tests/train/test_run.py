@@ -15,7 +15,7 @@ import yaml
 from peft import PeftModel
 from torch import Tensor
 
-from ownlm.errors import ConfigError, DataError, ModelError, UserError
+from ownlm.errors import ConfigError, DataError, ModelError, StorageError, UserError
 from ownlm.files import verify_folder
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.families import config_from_user
@@ -225,6 +225,19 @@ def test_a_folder_within_the_data_is_refused(train: Train, settings: dict[str, A
         with pytest.raises(ConfigError, match="whose files are the data"):
             train(settings | {"data": data, "out": str(out)})
     assert [path.name for path in texts.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "x" * 300])
+def test_what_stands_where_the_run_writes_is_named(train: Train, settings: dict[str, Any], name: str) -> None:
+    out = Path(settings["out"])
+    out.mkdir()
+    if name == "checkpoints":
+        (out / name).write_text("")
+    elif name == "metrics.jsonl":
+        (out / name).mkdir()
+    with pytest.raises(StorageError) as error:
+        train(settings, **({"out": str(out / name)} if len(name) == 300 else {}))
+    assert name in str(error.value.where) and error.value.hint is not None
 
 
 def test_a_file_where_the_folder_should_be_is_named(train: Train, settings: dict[str, Any], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ cut changes nothing but rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -84,10 +84,10 @@ class Gradients:
             try:
                 return self._make(step, seed)
             except (RuntimeError, MemoryError) as error:
-                if not self._may_halve(error, step):
+                if not self.may_halve(error, self.loader, [step]):
                     raise
             # Out here the error is gone, and with it the frames that held what did not fit.
-            self._halve(step)
+            self.halve(f"step {step + 1}", self.loader, [step])
 
     def _make(self, step: int, seed: int | None) -> tuple[Tensor, list[Batch]]:
         batches, idle = self._ahead.get(step, self.micro_batch_tokens)
@@ -112,19 +112,20 @@ class Gradients:
             self.workers.sum_gradients(self._parameters)
         return total, batches
 
-    def _may_halve(self, error: BaseException, step: int) -> bool:
-        """Whether the step failed for want of memory, and smaller micro-batches may mend that."""
+    def may_halve(self, error: BaseException, loader: Loader, steps: Sequence[int]) -> bool:
+        """Whether some of a loader's steps failed for want of memory, and smaller micro-batches may mend that."""
         text = str(error).lower()
         if not (isinstance(error, MemoryError) or any(sign in text for sign in _NO_MEMORY)):
             return False
         # The others are in the middle of an exchange, and would wait for ever.
-        return self.workers.count == 1 and self._largest(step) > self._longest(step)
+        return self.workers.count == 1 and self._largest(loader, steps) > _longest(loader, steps)
 
-    def _halve(self, step: int) -> None:
+    def halve(self, what: str, loader: Loader, steps: Sequence[int]) -> None:
+        """Halves the micro-batches for good, since ``what``, these steps of a loader, did not fit."""
         # Twice the longest document is at least half of it again, once each stands alone.
-        size = max(math.ceil(self._largest(step) / 2), self._longest(step))
+        size = max(math.ceil(self._largest(loader, steps) / 2), _longest(loader, steps))
         self._say(
-            f"step {step + 1} does not fit into memory in micro-batches of {self.micro_batch_tokens:,} tokens; "
+            f"{what} does not fit into memory in micro-batches of {self.micro_batch_tokens:,} tokens; "
             f"going on with {size:,}"
         )
         self.micro_batch_tokens = size
@@ -133,10 +134,11 @@ class Gradients:
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _largest(self, step: int) -> int:
-        """The tokens of the step's largest micro-batch."""
-        return max(map(len, self.loader.micro_batches(step, self.micro_batch_tokens)))
+    def _largest(self, loader: Loader, steps: Sequence[int]) -> int:
+        """The tokens of the largest micro-batch."""
+        return max(len(batch) for step in steps for batch in loader.micro_batches(step, self.micro_batch_tokens))
 
-    def _longest(self, step: int) -> int:
-        """The tokens of the step's longest piece, which is never parted."""
-        return max(map(len, self.loader.pieces(step)))
+
+def _longest(loader: Loader, steps: Sequence[int]) -> int:
+    """The tokens of the longest piece, which is never parted."""
+    return max(len(piece) for step in steps for piece in loader.pieces(step))

@@ -249,10 +249,7 @@ class Loop:
 
     def _validate(self) -> bool:
         """Measures the held-out data; returns whether it is the best so far."""
-        assert self.validation is not None
-        size, limit = self.gradients.micro_batch_tokens, self.config.validate_.tokens
-        with contextlib.nullcontext() if self.saved.ema is None else self.saved.ema.swapped():
-            measured = held_out(self.objective, self.model, self.validation, size, limit)
+        measured = self._held_out()
         loss, state = measured.pop("loss"), self.state
         if not math.isfinite(loss):
             raise OwnlmError(
@@ -274,6 +271,20 @@ class Loop:
             state.stopped = f"no better {in_words(best)} for {plural(patience, 'validation')}"
             self.say(f"stopping early at step {state.step}: {state.stopped}")
         return improved
+
+    def _held_out(self) -> dict[str, float]:
+        """What the objective measures on the held-out data, in micro-batches that fit into memory."""
+        assert self.validation is not None
+        limit, steps = self.config.validate_.tokens, range(self.validation.steps_in_epoch(0))
+        while True:
+            size = self.gradients.micro_batch_tokens
+            try:
+                with contextlib.nullcontext() if self.saved.ema is None else self.saved.ema.swapped():
+                    return held_out(self.objective, self.model, self.validation, size, limit)
+            except (RuntimeError, MemoryError) as error:
+                if not self.gradients.may_halve(error, self.validation, steps):
+                    raise
+            self.gradients.halve("the held-out data", self.validation, steps)
 
     def _save(self) -> None:
         self.ledger.check()
