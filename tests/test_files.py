@@ -63,7 +63,7 @@ def test_a_full_device_is_one_sentence_with_a_hint():
 
 def test_other_errors_of_the_system_pass_through(tmp_path: Path):
     with pytest.raises(OSError) as caught, storage_errors(tmp_path):
-        raise OSError(errno.EIO, "input/output error")
+        raise OSError(errno.EMFILE, "too many open files")
     assert not isinstance(caught.value, StorageError)
 
 

@@ -115,18 +115,23 @@ def _alone(out: Path) -> Iterator[None]:
 
     try:
         with storage_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
+            _make_folder(out)
             _check_is_ours(out)
             lock = FileLock(out / LOCK).acquire(timeout=0)
     except Timeout:
         raise StorageError("another build works in this folder", where=str(out), hint="wait for it to end") from None
-    except (FileExistsError, NotADirectoryError):
-        raise UserError("this is a file, a folder was expected", where=str(out)) from None
     except OSError as error:
         raise StorageError(f"cannot write: {(error.strerror or str(error)).lower()}", where=str(out)) from None
     with lock, storage_errors(out):
         remove_partial(out)
         yield
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("this is a file, a folder was expected", where=str(out)) from None
 
 
 def _check_is_ours(out: Path) -> None:
