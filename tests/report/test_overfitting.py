@@ -17,6 +17,14 @@ FALLING = [(step, 3 * math.exp(-step / 60) + 1) for step in STEPS]
 AT = range(0, 101, 10)
 
 
+def test_lowest_before_the_end_is_not_still_falling() -> None:
+    """Its running median falls to the end, and the report says from which step on the curve itself rose."""
+    held = [0.693, 0.246, 0.215, 0.191, 0.172, 0.162, 0.151, 0.157, 0.154]
+    training = [(step, 0.5 - step / 400) for step in STEPS]
+    fit = judge_fit(training, [(12 * place, loss) for place, loss in enumerate(held)])
+    assert fit.verdict == "flat" and "flat from step 72 on" in fit.text and "training loss fell" in fit.text
+
+
 def test_still_falling() -> None:
     fit = judge_fit(FALLING, [(step, 3 * math.exp(-step / 60) + 1.2) for step in AT])
     assert fit.verdict == "falling" and not fit.warns and "still falling at the end" in fit.text

@@ -80,8 +80,12 @@ def judge_fit(training: Points, validation: Points) -> Fit:
     # How much of it came in the last third of the run.
     late = len(smooth) - max(2, -(-len(smooth) // 3))
     third, step = smooth[late], validation[late][0]
-    if third - last > NOTICEABLE * abs(third):
-        text = f"The held-out loss was still falling at the end, from {third:.3f} at step {step:,.0f} to {last:.3f}"
+    # Smoothed it may fall where the curve itself was lower before: once above that is chance, twice is not.
+    above = [loss for loss in losses[losses.index(min(losses)) + 1 :] if loss > min(losses) * (1 + NOTICEABLE)]
+    if third - last > NOTICEABLE * abs(third) and len(above) < 2:
+        # As they stand in the curve.
+        begun, ended = (losses[late], losses[-1]) if losses[late] > losses[-1] else (third, last)
+        text = f"The held-out loss was still falling at the end, from {begun:.3f} at step {step:,.0f} to {ended:.3f}"
         return Fit("falling", None, f"{text}: more steps would lower it further.", gap)
     before, after = _training_after(training, means, late)
     if third > last >= losses[0] - NOTICEABLE * abs(losses[0]) and after >= before * (1 - NOTICEABLE):
