@@ -218,12 +218,11 @@ def main() -> None:
         if not arguments.as_is:
             pairs = [a["held_out_loss"] - b["held_out_loss"] for a, b in zip(mine, others, strict=True)]
             result["loss_difference"] = round(statistics.mean(pairs), 4)
-            # Of a difference that is only chance, with as many seeds.
-            spread = [run["held_out_loss"] for run in mine], [run["held_out_loss"] for run in others]
-            error = [
-                statistics.variance(losses) / len(losses) if len(losses) > 1 else float("nan") for losses in spread
-            ]
-            result["loss_difference_error"] = round(sum(error) ** 0.5, 4)
+            if len(pairs) > 1:
+                # Of a difference that is only chance, with as many seeds.
+                spread = [run["held_out_loss"] for run in mine], [run["held_out_loss"] for run in others]
+                error = [statistics.variance(losses) / len(losses) for losses in spread]
+                result["loss_difference_error"] = round(sum(error) ** 0.5, 4)
     print(json.dumps(result))
 
 
