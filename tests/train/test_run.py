@@ -15,7 +15,7 @@ import yaml
 from peft import PeftModel
 from torch import Tensor
 
-from ownlm.errors import ConfigError, DataError, ModelError, StorageError, UserError
+from ownlm.errors import ConfigError, DamagedError, DataError, ModelError, StorageError, UserError
 from ownlm.files import verify_folder
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.families import config_from_user
@@ -116,6 +116,19 @@ def test_the_same_command_on_a_finished_run_only_reads_it(train: Train, settings
     assert again.run == first.run
     assert again.said == [f"{first.run.folder} is already trained; delete it or set another out to train anew"]
     assert contents(first.run.folder) == before
+
+
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(train: Train, settings: dict[str, Any]) -> None:
+    run = train(settings).run
+    weights = run.model / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = train(settings)
+    assert weights.read_bytes() == whole and any("made again from the last checkpoint" in line for line in again.said)
+    weights.unlink()
+    shutil.rmtree(run.folder / "checkpoints")
+    with pytest.raises(DamagedError, match="this file is missing"):
+        train(settings)
 
 
 def test_another_config_on_the_same_folder_is_refused_naming_the_key(train: Train, settings: dict[str, Any]) -> None:

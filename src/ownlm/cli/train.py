@@ -53,10 +53,12 @@ def train(
     from .. import api
     from ..config import parse_override
 
+    given = {"--sweep": sweep is not None, "--find-lr": find_lr, "--workers": workers != 1}
+    together = [name for name, is_given in given.items() if is_given]
+    if len(together) > 1:
+        what = f"{together[0]} and {together[1]} do not go together"
+        raise UserError(what, where="ownlm train", hint="give one of them")
     if sweep is not None:
-        if workers != 1 or find_lr:
-            other = "--find-lr" if find_lr else "--workers"
-            raise UserError(f"--sweep and {other} do not go together", where="ownlm train", hint="give one of them")
         return _swept(config, dict(parse_override(text) for text in overrides or []), sweep)
     if find_lr:
         return _found_rate(config, dict(parse_override(text) for text in overrides or []))

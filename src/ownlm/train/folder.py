@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import flatten, read_yaml
-from ..errors import ConfigError, UserError
-from ..files import read_json, storage_errors
+from ..errors import ConfigError, DamagedError, UserError
+from ..files import read_json, storage_errors, verify_folder
 from ..report.training import write_training_report
 from ..tokens.dataset import is_dataset
 from . import checkpoint
@@ -101,11 +101,22 @@ def _filled(path: Path) -> dict[str, Any]:
 
 
 def finished_run(config: TrainConfig, folder: Path, say: Say, workers: Workers) -> Run | None:
-    """The run, if it was trained to its end and no more is asked for."""
+    """The run, if it was trained to its end and no more is asked for.
+
+    Raises:
+        DamagedError: its result is damaged, and there is no checkpoint to make it anew from.
+    """
     if not (folder / SUMMARY).is_file() or not (folder / "model").is_dir():
         return None
     summary = read_json(folder / SUMMARY)
     if summary["asked"] != asked(config):
+        return None
+    try:
+        verify_folder(folder / "model")
+    except DamagedError as error:
+        if not checkpoint.steps_saved(folder):
+            raise
+        say(f"{error.where}: {error.message}; the result is made again from the last checkpoint")
         return None
     if workers.first and not (folder / REPORT).is_file():
         # Killed after the summary and before the page.
