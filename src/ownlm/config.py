@@ -43,9 +43,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: not YAML (with the line), a key that stands twice, or not a mapping.
     """
-    if path.suffix.lower() in _DATA_SUFFIXES and path.is_file():
+    if path.suffix.lower() in _DATA_SUFFIXES and _is_file(path):
         raise ConfigError("this is data, not a file of settings", where=str(path), hint="name a YAML file")
-    if (path / "config.yaml").is_file():
+    if _is_file(path / "config.yaml"):
         hint = f"name the file in it: {path / 'config.yaml'}"
         raise ConfigError("this is a folder, a file was expected", where=str(path), hint=hint)
     try:
@@ -65,6 +65,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         hint = "write a key and its value in each line, such as 'out: runs/mine'"
         raise ConfigError("a mapping of keys to values was expected", where=str(path), hint=hint)
     return value
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file stands there, as far as one may know."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 # What hold texts, and are named for a config by mistake.
