@@ -104,19 +104,23 @@ def test_too_many_steps_in_a_row_that_cannot_be_used_stop_the_run(
         train(settings, non_finite="skip", steps=20)
 
 
-def test_a_step_that_does_not_fit_is_halved_and_its_loss_stays(
-    settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The framework's own error for a failed allocation, raised above a number of tokens."""
-    expected = train(settings, out=settings["out"] + "-whole")
+def fails_above_100_tokens(monkeypatch: pytest.MonkeyPatch, *, training: bool) -> None:
+    """Larger micro-batches meet the framework's own error for a failed allocation, in training or in validation."""
     honest = Causal.loss
 
     def loss(self: Causal, model: Any, batch: Any, share: float) -> torch.Tensor:
-        if model.training and len(batch) > 100:
+        if model.training == training and len(batch) > 100:
             torch.empty(2**55)
         return honest(self, model, batch, share)
 
     monkeypatch.setattr(Causal, "loss", loss)
+
+
+def test_a_step_that_does_not_fit_is_halved_and_its_loss_stays(
+    settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(settings, out=settings["out"] + "-whole")
+    fails_above_100_tokens(monkeypatch, training=True)
     done = train(settings)
     assert [row["loss"] for row in done.steps] == pytest.approx([row["loss"] for row in expected.steps], rel=1e-5)
     said = [line for line in done.said if "does not fit into memory" in line]
@@ -127,14 +131,7 @@ def test_held_out_data_that_does_not_fit_is_halved_and_its_loss_stays(
     settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(settings, out=settings["out"] + "-whole")
-    honest = Causal.loss
-
-    def loss(self: Causal, model: Any, batch: Any, share: float) -> torch.Tensor:
-        if not model.training and len(batch) > 100:
-            torch.empty(2**55)
-        return honest(self, model, batch, share)
-
-    monkeypatch.setattr(Causal, "loss", loss)
+    fails_above_100_tokens(monkeypatch, training=False)
     done = train(settings)
     assert [loss for _, loss in done.validations] == pytest.approx([loss for _, loss in expected.validations], rel=1e-5)
     assert any(line.startswith("the held-out data does not fit into memory") for line in done.said)
