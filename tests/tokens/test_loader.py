@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +159,30 @@ def test_any_step_can_be_asked_for_at_any_time(tmp_path: Path) -> None:
     assert epochs[0] == (0, 0)
     assert epochs[one.steps_in_epoch(0)] == (1, 0)
     assert epochs == sorted(epochs)
+
+
+def test_two_threads_that_meet_a_new_epoch_at_once_count_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = write(tmp_path / "data", np.random.default_rng(0).integers(1, 50, 30).tolist())
+    alone, shared = (Loader([dataset], batch_tokens=64, length=32, seed=7) for _ in range(2))
+    expected = [alone.steps_in_epoch(epoch) for epoch in range(4)]
+    both = threading.Barrier(2)
+    honest = Loader._epoch
+
+    def together(loader: Loader, epoch: int) -> object:
+        plan = honest(loader, epoch)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1)
+        return plan
+
+    monkeypatch.setattr(Loader, "_epoch", together)
+    threads = [threading.Thread(target=shared.steps_in_epoch, args=(3,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [shared.steps_in_epoch(epoch) for epoch in range(4)] == expected
 
 
 def test_the_order_is_the_same_on_every_machine(tmp_path: Path) -> None:

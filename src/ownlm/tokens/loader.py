@@ -107,8 +107,10 @@ class Loader:
 
     def steps_in_epoch(self, epoch: int) -> int:
         """How many steps an epoch has; epochs differ a little, as their pieces pack differently."""
-        while len(self._steps_until) < epoch + 2:
-            self._steps_until.append(self._steps_until[-1] + len(self._epoch(len(self._steps_until) - 1)))
+        while (known := len(self._steps_until)) < epoch + 2:
+            until = self._steps_until[known - 1] + len(self._epoch(known - 1))
+            # At its own place: another thread may have put it there by now.
+            self._steps_until[known : known + 1] = [until]
         return self._steps_until[epoch + 1] - self._steps_until[epoch]
 
     def locate(self, step: int) -> tuple[int, int]:
