@@ -30,7 +30,9 @@ def wanted() -> bool:
     return os.environ.get(SWITCH, "").lower() != "off" and platform.system() == "Linux"
 
 
-def compiled(name: str, sources: Sequence[Path], flags: Sequence[str], after: Sequence[str] = ()) -> Path:
+def compiled(
+    name: str, sources: Sequence[Path], flags: Sequence[str], after: Sequence[str] = (), includes: Sequence[Path] = ()
+) -> Path:
     """A shared library; compiled if these sources never were with these flags, by one process while others wait.
 
     Args:
@@ -38,6 +40,7 @@ def compiled(name: str, sources: Sequence[Path], flags: Sequence[str], after: Se
         sources: what is compiled, and the headers that it includes.
         flags: of the compiler, besides ``FLAGS``.
         after: what it links with.
+        includes: folders whose headers are included besides; which of them, ``sources`` says.
 
     Raises:
         OSError: there is no compiler, or it fails; with its first complaint.
@@ -59,7 +62,7 @@ def compiled(name: str, sources: Sequence[Path], flags: Sequence[str], after: Se
             with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
                 made = Path(temporary) / path.name
                 files = [str(source) for source in sources if source.suffix == ".cpp"]
-                command = [compiler, *flags, *files, "-o", str(made), *after]
+                command = [compiler, *flags, *(f"-I{folder}" for folder in includes), *files, "-o", str(made), *after]
                 done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
                 if done.returncode:
                     # Its first complaint, if it made any.

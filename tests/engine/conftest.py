@@ -50,7 +50,7 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., Transformer]:
         name: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: object
     ) -> Transformer:
         size = {"layers": 2, "width": 48, "vocab_size": tokenizer.vocab_size, "max_positions": 160}
-        values = {**size, "initializer_range": 0.3, **SHAPES[name], **changes}
+        values = {**size, "initializer_range": 0.3, "family": name, **SHAPES.get(name, {}), **changes}
         model = Transformer(config_from_user(values)).eval()
         model.initialize(seed)
         model.compute_dtype = dtype

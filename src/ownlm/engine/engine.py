@@ -1,18 +1,17 @@
 """The engine: many prompts become many answers at once, one step at a time.
 
-A step (scheduler.py) runs a few forward passes (runner.py): one for the sequences that decode, one for each part of a
-prompt. The cache (cache.py) is what each pass attends over, the sampler (sampler.py) turns the last logits into tokens,
-and those become text as it gets certain (text.py).
+A step (scheduler.py) is one pass (decoder.py) over the newest token of every answer and some tokens of prompts; its keys
+and values go into pages (pages.py) that answers with the same beginning share. The sampler (sampler.py) turns the last
+logits into tokens, and those become text as it gets certain (text.py).
 
-An answer does not depend on who else is answered. Everything but the products with the weights is computed row by row
-or sequence by sequence; of those products it holds:
+An answer does not depend on who else is answered, on what the cache held, on how a prompt was cut into pieces, nor on
+whether it was thrown out for lack of room and computed again:
 
-- float32: a row's result may differ in its last bits with the number of rows beside it, so logits agree to about 1e-6
+- on a CPU that multiplies bfloat16, with the kernels (kernels/): bit for bit, in every kind of weights;
+- in float32: a row's result may differ in its last bits with the number of rows beside it, so logits agree to about 1e-6
   of their size, and a greedy answer differs only where two tokens are closer than that;
-- bfloat16 on a CPU with AMX: the same bits for up to 32 rows, which is how many decode in one pass, and a prompt is
-  read by itself, in pieces cut at the same places, so answers are the same bit for bit. With other sizes of
-  ``prefill_tokens``, on other CPUs and on a GPU, the last bits of bfloat16 may differ, and with them a token where two
-  are nearly equal.
+- in bfloat16 elsewhere, on a GPU too, the last bits of bfloat16 may differ, and with them a token where two are nearly
+  equal.
 """
 
 from __future__ import annotations
@@ -29,16 +28,12 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
-from .cache import SMALLEST, KVCache, Row, room_for
+from .decoder import Weights, make_decoder
+from .pages import PAGE, PagePool
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
-from .runner import Runner
 from .sampler import Draw, logprobs, sample
-from .scheduler import Scheduler
+from .scheduler import Scheduler, Work
 from .text import Detokenizer, TextStream
-
-# Sequences that decode in one pass on a CPU. Up to here bfloat16 products give each row the same bits however many
-# rows there are (measured: AMX, oneDNN of torch 2.13), and the weights are read once for all of them anyway.
-CPU_ROWS = 32
 
 
 @dataclass(eq=False)
@@ -48,16 +43,6 @@ class _Live:
     answer: Answer
     draw: Draw
     text: TextStream
-    row: Row | None = None
-
-
-@dataclass
-class _Work:
-    """New tokens of one sequence in one pass; ``speaks`` if they are its last so far, so that a token follows."""
-
-    live: _Live
-    tokens: Sequence[int]
-    speaks: bool = True
 
 
 class Engine:
@@ -65,13 +50,15 @@ class Engine:
 
     Args:
         model: runs in its ``compute_dtype``, without dropout. Make a new engine when it has been trained further: this
-            one may hold its own copy of the weights (runner.py).
+            one may hold its own copy of the weights.
         tokenizer: the model's.
         max_sequences: how many answers are worked on at once; others wait in a queue.
         cache_tokens: the most tokens the cache holds; None is enough for ``max_sequences`` of 2,048, and for one of
             the model's full context.
-        prefill_tokens: prompts are read in pieces of so many tokens, and no more than that in one step, so that a
-            long prompt does not keep the others waiting.
+        prefill_tokens: no more tokens of prompts than that are read in one step, so that a long prompt does not keep
+            the others waiting.
+        prefix_cache: whether what was read stays in the cache, while there is room, for prompts that begin alike.
+        weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
 
     Raises:
         ConfigError: a limit that is too small.
@@ -86,6 +73,8 @@ class Engine:
         max_sequences: int = 16,
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
+        prefix_cache: bool = True,
+        weights: Weights = "auto",
     ) -> None:
         config = model.config
         if config.head == "seq2seq":
@@ -101,22 +90,20 @@ class Engine:
                 hint="a model that generates has a language-model head, such as gpt2 or llama",
             )
         if cache_tokens is None:
-            cache_tokens = max(room_for(config.max_positions), max_sequences * 2048)
+            cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
         limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
-        for name, value, least in [*limits, ("cache_tokens", cache_tokens, SMALLEST)]:
+        for name, value, least in [*limits, ("cache_tokens", cache_tokens, 2 * PAGE)]:
             if value < least:
                 raise ConfigError(f"at least {least} is needed (got {value})", where=name)
         tokenizer.check_fits(config.vocab_size)
         self.config, self.tokenizer = config, tokenizer
-        # Half the next power of two is the largest slot that fits a budget smaller than the model's context.
-        self.context = min(config.max_positions, room_for(cache_tokens + 1) // 2)
-        self._runner = Runner(model)
+        pages = cache_tokens // PAGE
+        self.context = min(config.max_positions, pages * PAGE)
+        self.device = model.device
+        self._decoder = make_decoder(model, weights, pages)
         self._detokenizer = Detokenizer(tokenizer)
-        self._cache = KVCache(config, model.compute_dtype, model.device)
-        self._scheduler = Scheduler(
-            max_sequences=max_sequences, cache_tokens=cache_tokens, prefill_tokens=prefill_tokens, room_for=room_for
-        )
-        self._rows = CPU_ROWS if model.device.type == "cpu" else max_sequences
+        self._pool = PagePool(pages, keeps=prefix_cache)
+        self._scheduler = Scheduler(self._pool, max_sequences=max_sequences, prefill_tokens=prefill_tokens)
         self._ids = itertools.count()
         self._live: dict[Answer, _Live] = {}
         # Events not handed out yet: of requests that stream() or generate() watches, and those that step() returns.
@@ -135,8 +122,33 @@ class Engine:
 
     @property
     def cached_tokens(self) -> int:
-        """How many tokens the cache holds."""
-        return self._cache.tokens
+        """How many tokens the cache holds of answers being worked on; what they share counts for each."""
+        return sum(answer.cached for answer in self._scheduler.running)
+
+    @property
+    def reused_tokens(self) -> int:
+        """How many tokens of prompts were found in the cache, and not read again, since the start."""
+        return self._scheduler.reused_tokens
+
+    @property
+    def preemptions(self) -> int:
+        """How often an answer had to give up its room to an older one, since the start."""
+        return self._scheduler.preemptions
+
+    @property
+    def free_tokens(self) -> int:
+        """How many more tokens the cache has room for, if what nobody uses is forgotten."""
+        return self._pool.available * PAGE
+
+    @property
+    def weights(self) -> str:
+        """How the weights are kept: bf16, int8 or int4 by the kernels, else the dtype that the framework computes in."""
+        return self._decoder.kind
+
+    @property
+    def weight_bytes(self) -> int:
+        """How many bytes of weights a step reads: what limits a single answer's speed."""
+        return self._decoder.weight_bytes
 
     def submit(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> int:
         """Queues a request and returns its id, by which its events are known.
@@ -234,7 +246,7 @@ class Engine:
                 prompt=prompt,
                 index=answer.index,
                 vocab_size=self.tokenizer.vocab_size,
-                device=self._runner.device,
+                device=self.device,
             )
             self._live[answer] = _Live(answer, draw, TextStream(self._detokenizer, options.stop))
             self._scheduler.add(answer)
@@ -272,51 +284,44 @@ class Engine:
 
     def _advance(self) -> None:
         """One step; hands its events to whoever waits for them."""
-        plan = self._scheduler.plan()
-        decode = [_Work(live := self._live[answer], live.answer.tokens[-1:]) for answer in plan.decode]
-        decode.sort(key=lambda work: _place(work.live))
-        passes = [decode[start : start + self._rows] for start in range(0, len(decode), self._rows)]
-        # Each part of a prompt is a pass of its own: what it gives then does not depend on other prompts' lengths.
-        for chunk in plan.prefill:
-            part = chunk.answer.prompt[chunk.start : chunk.end]
-            passes.append([_Work(self._live[chunk.answer], part, chunk.is_last)])
-        for work in passes:
-            for event in self._run(work):
-                self._inboxes.get(event.request, self._others).append(event)
+        for event in self._run(self._scheduler.plan()):
+            self._inboxes.get(event.request, self._others).append(event)
 
-    def _run(self, work: Sequence[_Work]) -> list[Event]:
-        """One forward pass and what comes of it; if it fails, so do its answers, and the engine lives on."""
+    def _run(self, work: Sequence[Work]) -> list[Event]:
+        """One pass and what comes of it; whoever it fails for fails, and the engine lives on."""
         events: list[Event] = []
+        if not work:
+            return events
         try:
             logits = self._forward(work)
-            speaking = [part.live for part in work if part.speaks]
-            if speaking:
-                self._continue(speaking, logits, events)
         except Exception as error:
-            events.extend(self._fail(part.live, error) for part in work if not part.live.answer.ended)
+            # Each by itself: perhaps it is only one that cannot be computed.
+            if len(work) > 1:
+                return [event for part in work for event in self._run([part])]
+            return [self._fail(self._live[work[0].answer], error)]
+        for part in work:
+            self._scheduler.done(part)
+        speaking = [self._live[part.answer] for part in work if part.speaks]
+        if speaking:
+            try:
+                self._continue(speaking, logits, events)
+            except Exception as error:
+                events.extend(self._fail(live, error) for live in speaking if not live.answer.ended)
         return events
 
-    @torch.inference_mode()
-    def _forward(self, work: Sequence[_Work]) -> Tensor:
-        """The logits after the last token of each sequence that speaks: [sequences, vocab] float32."""
-        device = self._runner.device
-        rows: list[tuple[Row, int]] = []
-        positions: list[int] = []
-        for part in work:
-            live = part.live
-            if live.row is None:
-                live.row = self._cache.open(len(live.answer.prompt))
-            positions.extend(range(live.row.length, live.row.length + len(part.tokens)))
-            rows.append((live.row, len(part.tokens)))
-            if live.answer.state is State.PREFILL:
-                live.answer.prefilled += len(part.tokens)
-        tokens = torch.tensor([token for part in work for token in part.tokens], device=device)
-        context = self._cache.begin(rows)
-        hidden = self._runner(tokens, torch.tensor(positions, device=device), context)
-        ends = itertools.accumulate(len(part.tokens) for part in work)
-        last = [end - 1 for part, end in zip(work, ends, strict=True) if part.speaks]
+    def _forward(self, work: Sequence[Work]) -> Tensor:
+        """The logits after the last token of each answer that speaks: [answers, vocab] float32."""
+        parts = [part.answer.part(part.start, part.end) for part in work]
+        starts = list(itertools.accumulate(map(len, parts), initial=0))
+        logits = self._decoder(
+            [token for part in parts for token in part],
+            [place for part in work for place in range(part.start, part.end)],
+            starts,
+            [part.answer.pages for part in work],
+            [end - 1 for part, end in zip(work, starts[1:], strict=True) if part.speaks],
+        )
         # A model's vocabulary may be padded; what the tokenizer does not know cannot be said.
-        return self._runner.logits_of(hidden[last])[:, : self.tokenizer.vocab_size]
+        return logits[:, : self.tokenizer.vocab_size]
 
     @torch.inference_mode()
     def _continue(self, lives: Sequence[_Live], logits: Tensor, events: list[Event]) -> None:
@@ -358,21 +363,11 @@ class Engine:
         self._end(live, State.FAILED)
         return Event(live.answer.request, live.answer.index, finish_reason="error", error=error)
 
-    @torch.inference_mode()
     def _end(self, live: _Live, state: State) -> None:
         """An answer's end, whatever the reason: frees its place in the cache and in the schedule."""
         live.answer.move(state)
         self._scheduler.remove(live.answer)
         del self._live[live.answer]
-        if live.row is not None:
-            self._cache.close(live.row)
-            live.row = None
-
-
-def _place(live: _Live) -> tuple[int, int]:
-    """Where in the cache: sequences that stand side by side there should do so in a pass."""
-    assert live.row is not None
-    return live.row.shelf.capacity, live.row.slot
 
 
 def _completion(answer: Answer, events: Sequence[Event], options: SamplingOptions) -> Completion:

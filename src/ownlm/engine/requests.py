@@ -73,11 +73,11 @@ class State(Enum):
     FAILED = "failed"
 
 
-# A prompt that the first token already ends goes from prefill to finished.
+# A prompt that the first token already ends goes from prefill to finished. Back to the queue goes who gave its pages up.
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.PREFILL, State.ABORTED, State.FAILED}),
-    State.PREFILL: frozenset({State.DECODE, State.FINISHED, State.ABORTED, State.FAILED}),
-    State.DECODE: frozenset({State.FINISHED, State.ABORTED, State.FAILED}),
+    State.PREFILL: frozenset({State.DECODE, State.QUEUED, State.FINISHED, State.ABORTED, State.FAILED}),
+    State.DECODE: frozenset({State.QUEUED, State.FINISHED, State.ABORTED, State.FAILED}),
     State.FINISHED: frozenset(),
     State.ABORTED: frozenset(),
     State.FAILED: frozenset(),
@@ -94,9 +94,13 @@ class Answer:
         prompt: token ids.
         limit: the most tokens this answer can have: ``max_tokens``, or what the context has room for.
         seed: what it is drawn with; None where nothing is.
+        namespace: what else the cache's content depends on, such as an adapter: pages are shared within it.
         state: see State; changed only by ``move``.
-        prefilled: prompt tokens the cache holds.
         tokens: what was generated, without the token that ended it.
+        cached: how many tokens of prompt and answer the cache holds.
+        pages: where it holds them.
+        digests: what its full pages are known by.
+        kept: how many of its pages others may find.
     """
 
     request: int
@@ -104,9 +108,13 @@ class Answer:
     prompt: tuple[int, ...]
     limit: int
     seed: int | None = None
+    namespace: bytes = b""
     state: State = State.QUEUED
-    prefilled: int = 0
     tokens: list[int] = field(default_factory=list)
+    cached: int = 0
+    pages: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    kept: int = 0
 
     def move(self, state: State) -> None:
         """Goes to another state; a step the life of an answer does not have is our mistake."""
@@ -117,6 +125,20 @@ class Answer:
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return not TRANSITIONS[self.state]
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are: the prompt's and those generated so far."""
+        return len(self.prompt) + len(self.tokens)
+
+    def part(self, start: int, end: int) -> list[int]:
+        """Some of these tokens."""
+        size = len(self.prompt)
+        if end <= size:
+            return list(self.prompt[start:end])
+        if start >= size:
+            return self.tokens[start - size : end - size]
+        return [*self.prompt[start:], *self.tokens[: end - size]]
 
     @property
     def most_cached(self) -> int:

@@ -1,113 +1,168 @@
 """Which tokens the next step computes, and whose turn it is: plain bookkeeping, with no tensors in it.
 
 Requests wait in one queue, first come, first served. An answer is admitted when there is a place for it and the cache
-has room for all it can become, so nothing that runs is ever thrown out again. Each step gives every running answer its
-next token and reads a bounded number of prompt tokens.
+has pages for its prompt; pages for what it becomes are taken as it grows. Where none is left, who came last gives its
+own up, goes back to the head of the queue and is computed again later, so the first always goes on. Each step gives
+every running answer its next token and reads a bounded number of prompt tokens.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .pages import PAGE, PagePool, digest_of, pages_for
 from .requests import Answer, State
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """A part of one prompt to be read: ``prompt[start:end]``.
+class Work:
+    """New tokens of one answer in a step: those from ``start`` to ``end`` of its prompt and what it has said so far.
 
-    Its ends depend on the prompt alone, never on what else is running, so neither does what is computed from it.
+    ``speaks``: they are its last, so that a token follows.
     """
 
     answer: Answer
     start: int
     end: int
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the answer's first token follows."""
-        return self.end == len(self.answer.prompt)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One step: a token for each of ``decode``, and the prompt parts ``prefill``."""
-
-    decode: tuple[Answer, ...]
-    prefill: tuple[Chunk, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.decode or self.prefill)
+    speaks: bool = True
 
 
 class Scheduler:
     """Admits answers and plans steps.
 
     Args:
+        pool: the cache's pages.
         max_sequences: how many answers run at once.
-        cache_tokens: the cache's budget.
-        prefill_tokens: the most prompt tokens read in one step, and in one piece.
-        room_for: how much of the budget a sequence of so many tokens takes; the cache rounds up.
+        prefill_tokens: the most tokens of prompts read in one step.
     """
 
-    def __init__(
-        self, *, max_sequences: int, cache_tokens: int, prefill_tokens: int, room_for: Callable[[int], int] = int
-    ) -> None:
+    def __init__(self, pool: PagePool, *, max_sequences: int, prefill_tokens: int) -> None:
+        self.pool = pool
         self.max_sequences = max_sequences
-        self.cache_tokens = cache_tokens
         self.prefill_tokens = prefill_tokens
-        self._room_for = room_for
         self.waiting: deque[Answer] = deque()
+        # In the order of arrival.
         self.running: list[Answer] = []
-
-    @property
-    def reserved_tokens(self) -> int:
-        """How much of the cache's budget the running answers may come to use."""
-        return sum(self._room_for(answer.most_cached) for answer in self.running)
+        self.preemptions = 0
+        self.reused_tokens = 0
 
     def add(self, answer: Answer) -> None:
         """Puts a queued answer at the queue's end; it must fit an empty cache."""
         assert answer.state is State.QUEUED
-        assert self._room_for(answer.most_cached) <= self.cache_tokens
+        assert pages_for(answer.most_cached) <= self.pool.count
         self.waiting.append(answer)
 
     def remove(self, answer: Answer) -> None:
-        """Forgets an answer that has ended."""
+        """Forgets an answer that has ended, and frees its pages."""
         assert answer.ended
+        self._release(answer)
         if answer in self.running:
             self.running.remove(answer)
         elif answer in self.waiting:
             self.waiting.remove(answer)
 
-    def plan(self) -> Plan:
+    def plan(self) -> list[Work]:
         """Admits whom there is room for; returns what the next step computes, which is empty only when idle."""
-        self._admit()
-        decode = tuple(answer for answer in self.running if answer.state is State.DECODE)
-        return Plan(decode, self._chunks())
-
-    def _admit(self) -> None:
-        free = self.cache_tokens - self.reserved_tokens
-        while self.waiting and len(self.running) < self.max_sequences:
-            room = self._room_for(self.waiting[0].most_cached)
-            if room > free:
-                # Those behind it wait too: a large request must not starve.
-                return
-            free -= room
-            answer = self.waiting.popleft()
-            answer.move(State.PREFILL)
-            self.running.append(answer)
-
-    def _chunks(self) -> tuple[Chunk, ...]:
-        chunks = []
+        work = [Work(a, a.cached, a.length) for a in list(self.running) if a.state is State.DECODE and self._grows(a)]
+        # Somebody later in the list may have given up its pages for somebody before.
+        work = [part for part in work if part.answer.state is State.DECODE]
         left = self.prefill_tokens
-        for answer in self.running:
+        for answer in self._reading():
             if answer.state is not State.PREFILL:
                 continue
-            end = min(answer.prefilled + self.prefill_tokens, len(answer.prompt))
-            left -= end - answer.prefilled
-            if left < 0:
+            end = min(answer.length, answer.cached + left)
+            if end == answer.cached:
                 break
-            chunks.append(Chunk(answer, answer.prefilled, end))
-        return tuple(chunks)
+            if not self._grows(answer, end):
+                break
+            left -= end - answer.cached
+            work.append(Work(answer, answer.cached, end, end == answer.length))
+        return work
+
+    def done(self, work: Work, upto: int | None = None) -> None:
+        """The cache holds the work's tokens now, or those before ``upto``; full pages may be found from here on."""
+        answer = work.answer
+        answer.cached = work.end if upto is None else upto
+        full = answer.cached // PAGE
+        self._digest(answer, full)
+        for place in range(answer.kept, full):
+            self.pool.keep(answer.pages[place], answer.digests[place])
+        answer.kept = max(answer.kept, full)
+
+    def _reading(self) -> Iterator[Answer]:
+        """Who has something left to read: those that have begun, then whoever can be admitted."""
+        yield from [answer for answer in self.running if answer.state is State.PREFILL]
+        while self.waiting and len(self.running) < self.max_sequences and self._admit(self.waiting[0]):
+            yield self.running[-1]
+
+    def _admit(self, answer: Answer) -> bool:
+        """Whether there is room; those behind wait too: a large request must not starve."""
+        usable = (answer.length - 1) // PAGE
+        self._digest(answer, usable)
+        if self._is_being_read(answer, usable):
+            return False
+        pages: list[int] = []
+        if self.pool.keeps:
+            for digest in answer.digests[:usable]:
+                page = self.pool.find(digest)
+                if page is None:
+                    break
+                pages.append(page)
+        # A page more for each that runs: an answer that is thrown out at once again has been read for nothing.
+        if pages_for(answer.length) - len(pages) + len(self.running) > self.pool.available and self.running:
+            self.pool.give_back(pages)
+            return False
+        self.waiting.popleft()
+        answer.move(State.PREFILL)
+        answer.pages, answer.kept = pages, len(pages)
+        answer.cached = len(pages) * PAGE
+        self.reused_tokens += answer.cached
+        self.running.append(answer)
+        return True
+
+    def _is_being_read(self, answer: Answer, usable: int) -> bool:
+        """Whether somebody reads right now what this one could then take from him."""
+        if not self.pool.keeps:
+            return False
+        for other in self.running:
+            if other.state is State.PREFILL:
+                shared = 0
+                for ours, theirs in zip(answer.digests[:usable], other.digests, strict=False):
+                    if ours != theirs:
+                        break
+                    shared += 1
+                if shared > other.cached // PAGE:
+                    return True
+        return False
+
+    def _grows(self, answer: Answer, length: int | None = None) -> bool:
+        """Whether it has the pages for so many tokens; younger ones give theirs up for it."""
+        need = pages_for(answer.length if length is None else length)
+        while len(answer.pages) < need:
+            page = self.pool.take()
+            if page is not None:
+                answer.pages.append(page)
+            elif self.running[-1] is answer or answer not in self.running:
+                return False
+            else:
+                self._preempt(self.running[-1])
+        return answer in self.running
+
+    def _preempt(self, answer: Answer) -> None:
+        self._release(answer)
+        self.running.remove(answer)
+        answer.move(State.QUEUED)
+        self.waiting.appendleft(answer)
+        self.preemptions += 1
+
+    def _release(self, answer: Answer) -> None:
+        self.pool.give_back(answer.pages)
+        answer.pages, answer.cached, answer.kept = [], 0, 0
+
+    def _digest(self, answer: Answer, pages: int) -> None:
+        """Knows the answer's first pages by their digests."""
+        for place in range(len(answer.digests), pages):
+            before = answer.digests[-1] if place else answer.namespace
+            answer.digests.append(digest_of(before, answer.part(place * PAGE, (place + 1) * PAGE)))

@@ -25,7 +25,7 @@ MOST_PACKED_BYTES = 4 * 2**30
 MOST_EXACT_ROWS = 32
 
 
-class Runner:
+class PackedModel:
     """A model that only answers; the model it was made from is left as it is.
 
     Args:
@@ -43,6 +43,13 @@ class Runner:
         self._head: PackedLinear | None = None
         if packing:
             self._head = PackedLinear(_head(model), self.dtype)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a pass reads of weights: those of every layer and of the head."""
+        config = self.config
+        embedded = 0 if config.tied_head else config.vocab_size * config.width
+        return (config.parameters() - embedded) * self.dtype.itemsize
 
     def __call__(self, tokens: Tensor, positions: Tensor, context: AttentionContext) -> Tensor:
         """tokens, positions: [tokens] -> the last norm's output: [tokens, width]."""

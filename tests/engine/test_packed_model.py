@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ownlm.engine.runner import PackedLinear, Runner
+from ownlm.engine.packed_model import PackedLinear, PackedModel
 from ownlm.model.adapters import LoraConfig, adapter_layers, attach, merge
 from ownlm.model.packed import Packed
 from ownlm.model.transformer import Transformer
@@ -16,7 +16,7 @@ TOKENS = torch.arange(40) % 7
 
 
 @torch.no_grad()
-def logits(model: Runner | Transformer) -> torch.Tensor:
+def logits(model: PackedModel | Transformer) -> torch.Tensor:
     return model.logits_of(model(TOKENS, torch.arange(40), Packed([0, 40])))
 
 
@@ -30,9 +30,9 @@ def test_packed_products_have_the_same_bits(make_model: Callable[..., Transforme
     if not packs():
         pytest.skip("this machine has no bfloat16 instructions")
     model = make_model(name, dtype=torch.bfloat16, tied_head=tied_head)
-    runner = Runner(model)
-    assert any(isinstance(module, PackedLinear) for module in runner._model.modules())
-    assert torch.equal(logits(runner), logits(model))
+    packed = PackedModel(model)
+    assert any(isinstance(module, PackedLinear) for module in packed._model.modules())
+    assert torch.equal(logits(packed), logits(model))
 
 
 def test_adapters_are_kept(make_model: Callable[..., Transformer]) -> None:
@@ -43,28 +43,28 @@ def test_adapters_are_kept(make_model: Callable[..., Transformer]) -> None:
         for layer in adapter_layers(model).values():
             torch.nn.init.normal_(layer.b, std=0.3)
         assert not torch.allclose(logits(model), plain)
-        torch.testing.assert_close(logits(Runner(model)), logits(model), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(logits(PackedModel(model)), logits(model), atol=1e-5, rtol=1e-5)
 
 
 def test_weights_that_need_no_change_are_shared(llama: Transformer) -> None:
-    runner = Runner(llama)
+    packed = PackedModel(llama)
     ours = {weight.data_ptr() for weight in llama.parameters()}
-    assert {weight.data_ptr() for weight in runner._model.parameters()} == ours
-    assert torch.equal(logits(runner), logits(llama))
+    assert {weight.data_ptr() for weight in packed._model.parameters()} == ours
+    assert torch.equal(logits(packed), logits(llama))
 
 
 def test_wider_weights_are_narrowed_and_the_model_is_left_alone(make_model: Callable[..., Transformer]) -> None:
     model = make_model("llama")
     model.compute_dtype = torch.bfloat16
-    runner = Runner(model)
-    assert {weight.dtype for weight in runner._model.parameters()} == {torch.bfloat16}
+    packed = PackedModel(model)
+    assert {weight.dtype for weight in packed._model.parameters()} == {torch.bfloat16}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert torch.equal(logits(runner), logits(model))
+    assert torch.equal(logits(packed), logits(model))
 
 
 def test_rotary_frequencies_stay_exact(make_model: Callable[..., Transformer]) -> None:
     model = make_model("llama", dtype=torch.bfloat16)
-    assert Runner(model)._model.frequencies.dtype == torch.float32
+    assert PackedModel(model)._model.frequencies.dtype == torch.float32
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -72,11 +72,11 @@ def test_merged_layers_are_packed_like_any_other(make_model: Callable[..., Trans
     if not packs():
         pytest.skip("this machine has no bfloat16 instructions")
     model = make_model("llama", dtype=torch.bfloat16)
-    packed = len([module for module in Runner(model)._model.modules() if isinstance(module, PackedLinear)])
+    layers = len([module for module in PackedModel(model)._model.modules() if isinstance(module, PackedLinear)])
     attach(model, LoraConfig(rank=2), 0)
     for layer in adapter_layers(model).values():
         torch.nn.init.normal_(layer.b)
     merge(model, keep=keep)
-    runner = Runner(model)
-    assert len([module for module in runner._model.modules() if isinstance(module, PackedLinear)]) == packed
-    assert torch.equal(logits(runner), logits(model))
+    packed = PackedModel(model)
+    assert len([module for module in packed._model.modules() if isinstance(module, PackedLinear)]) == layers
+    assert torch.equal(logits(packed), logits(model))

@@ -1,0 +1,216 @@
+"""A decoder on any device the framework knows: the model's own code over pages of keys and values.
+
+Sequences that decode go through one pass, and each part of a prompt through one of its own, so that what a sequence gets
+depends little on its neighbours; how far, engine.py says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model.transformer import Transformer
+from .packed_model import PackedModel
+from .pages import PAGE
+
+# Sequences that decode in one pass on a CPU. Up to here bfloat16 products give each row the same bits however many
+# rows there are (measured: AMX, oneDNN of torch 2.13), and the weights are read once for all of them anyway.
+CPU_ROWS = 32
+# Keys a pass looks at are filled up to a multiple of this, so that sequences of all lengths share a few kernels.
+SMALLEST = 64
+
+
+def room_for(tokens: int) -> int:
+    """The length that a decoding sequence's keys are filled up to: a power of two, which depends on it alone."""
+    return max(SMALLEST, 1 << (tokens - 1).bit_length())
+
+
+class TorchDecoder:
+    """Runs passes over pages of keys and values; the model it was made from is left as it is.
+
+    Args:
+        model: any with a language-model head.
+        pages: how many there are, numbered from 1.
+    """
+
+    def __init__(self, model: Transformer, pages: int) -> None:
+        self._model = PackedModel(model)
+        config = model.config
+        self.config, self.device = config, model.device
+        self._rows = CPU_ROWS if model.device.type == "cpu" else 1 << 30
+        # Page 0 is nobody's, and zeros: what fills keys up is taken from there.
+        shape = (config.layers, config.kv_heads, (pages + 1) * PAGE, config.head_width)
+        self._keys, self._values = (torch.zeros(shape, dtype=self._model.dtype, device=self.device) for _ in range(2))
+
+    @property
+    def kind(self) -> str:
+        """The dtype it computes in."""
+        return str(self._model.dtype).removeprefix("torch.")
+
+    @property
+    def weight_bytes(self) -> int:
+        """What a pass reads of weights."""
+        return self._model.weight_bytes
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        ids: Sequence[int],
+        places: Sequence[int],
+        starts: Sequence[int],
+        pages: Sequence[Sequence[int]],
+        speaking: Sequence[int],
+    ) -> Tensor:
+        """See ``Decoder``."""
+        speaks, said = set(speaking), {}
+        for work in self._passes(starts):
+            rows = [row for s in work for row in range(starts[s], starts[s + 1])]
+            tokens, positions = ([values[row] for row in rows] for values in (ids, places))
+            parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
+            context = _Pages(self._keys, self._values, parts)
+            hidden = self._model(
+                torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
+            )
+            wanted = [place for place, row in enumerate(rows) if row in speaks]
+            if wanted:
+                for place, logits in zip(wanted, self._model.logits_of(hidden[wanted]), strict=True):
+                    said[rows[place]] = logits
+        if not speaking:
+            return torch.empty(0, self.config.vocab_size, device=self.device)
+        return torch.stack([said[row] for row in speaking])
+
+    def _passes(self, starts: Sequence[int]) -> list[list[int]]:
+        """Sequences by their numbers, pass by pass."""
+        several = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] > 1]
+        one = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] == 1]
+        return [*(one[at : at + self._rows] for at in range(0, len(one), self._rows)), *([s] for s in several)]
+
+
+@dataclass
+class _Part:
+    """Some new tokens of one sequence: its pages, how many tokens came before, how many are new."""
+
+    pages: Sequence[int]
+    past: int
+    new: int
+
+    def slots(self, start: int, end: int, length: int) -> list[int]:
+        """Where its tokens from start to end lie, and zeros up to ``length``."""
+        own = [self.pages[token // PAGE] * PAGE + token % PAGE for token in range(start, end)]
+        return own + [0] * (length - len(own))
+
+
+@dataclass
+class _Pages:
+    """The attention context of one pass (model/attention.py); writes its keys and values, then attends over all."""
+
+    keys: Tensor
+    values: Tensor
+    parts: Sequence[_Part]
+    _slots: dict[object, Tensor] = field(default_factory=dict)
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """See AttentionContext.attend."""
+        scores = _Scores(scale, softcap)
+        new = self._at("new", q.device, lambda: [s for p in self.parts for s in p.slots(p.past, p.past + p.new, p.new)])
+        self.keys[layer].index_copy_(1, new, k.transpose(0, 1))
+        self.values[layer].index_copy_(1, new, v.transpose(0, 1))
+        if len(self.parts) == 1 and self.parts[0].new > 1:
+            return self._several(layer, q, window, scores)
+        return self._one_each(layer, q, window, scores)
+
+    def _at(self, name: object, device: torch.device, make: Callable[[], list[Any]]) -> Tensor:
+        """Slots, made once for all layers."""
+        if name not in self._slots:
+            self._slots[name] = torch.tensor(make(), device=device)
+        return self._slots[name]
+
+    def _whole(self, rows: Sequence[int], size: int) -> list[list[int]]:
+        """Where all tokens of these parts lie, each filled up to ``size``."""
+        return [self.parts[row].slots(0, self.parts[row].past + 1, size) for row in rows]
+
+    def _several(self, layer: int, q: Tensor, window: int | None, scores: _Scores) -> Tensor:
+        """A part of a prompt."""
+        (part,) = self.parts
+        end = part.past + part.new
+        # With a window the first new token sees back to here, and no other further.
+        first = 0 if window is None else max(0, part.past + 1 - window)
+        # Rounded: queries that are nobody's come after the real ones, and keys that are nobody's are zeros that no real
+        # query sees.
+        first, last = first // SMALLEST * SMALLEST, -(-end // SMALLEST) * SMALLEST
+        queries = last if part.past == 0 and first == 0 else -(-part.new // SMALLEST) * SMALLEST
+        slots = self._at(("several", first), q.device, lambda: part.slots(first, end, last - first))
+        group = q.shape[1] // self.keys.shape[1]
+        keys, values = (x[layer][:, slots][None].repeat_interleave(group, 1) for x in (self.keys, self.values))
+        q = F.pad(q, (0, 0, 0, 0, 0, queries - part.new)).transpose(0, 1).unsqueeze(0)
+        mask = None
+        if part.past or (window is not None and window < part.new):
+            place = torch.arange(part.past, part.past + queries, device=q.device).unsqueeze(1)
+            back = place - torch.arange(first, last, device=q.device)
+            mask = back >= 0 if window is None else (back >= 0) & (back < window)
+        out = scores.attention(q, keys, values, mask)
+        return out[0, :, : part.new].transpose(0, 1)
+
+    def _one_each(self, layer: int, q: Tensor, window: int | None, scores: _Scores) -> Tensor:
+        """A token of each of several sequences, those of about one length in one product."""
+        out = torch.empty_like(q)
+        sizes = sorted({room_for(part.past + 1) for part in self.parts})
+        for size in sizes:
+            rows = [row for row, part in enumerate(self.parts) if room_for(part.past + 1) == size]
+            lengths = [self.parts[row].past + 1 for row in rows]
+            slots = self._at(("one", size), q.device, partial(self._whole, rows, size))
+            # [sequences, kv_heads, size, head_width]
+            keys, values = (x[layer][:, slots].transpose(0, 1) for x in (self.keys, self.values))
+            index = torch.tensor(rows, device=q.device)
+            # The query heads of a group look at the same keys, so they are the rows of one product. With one query row
+            # a head the keys would be read once for every head of the group.
+            grouped = q[index].unflatten(1, (keys.shape[1], -1))
+            out[index] = scores.attention(grouped, keys, values, _bias(lengths, size, window, q)).flatten(1, 2)
+        return out
+
+
+def _bias(lengths: Sequence[int], size: int, window: int | None, q: Tensor) -> Tensor:
+    """0 for the keys a sequence's new token sees and -inf for the others: [sequences, 1, 1, size]."""
+    length = torch.tensor(lengths, device=q.device).unsqueeze(1)
+    place = torch.arange(size, device=q.device)
+    hidden = place >= length
+    if window is not None:
+        hidden |= place < length - window
+    return q.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """How a model's scores are scaled and bent before the softmax; None is the usual."""
+
+    scale: float | None
+    softcap: float | None
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """q, keys, values: [sequences, heads, tokens, head_width]; mask: which keys a query sees, or what is added."""
+        if self.softcap is None:
+            causal = mask is None
+            return F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal, scale=self.scale)
+        scale = q.shape[-1] ** -0.5 if self.scale is None else self.scale
+        scores = self.softcap * torch.tanh((q @ keys.transpose(-2, -1)).float() * (scale / self.softcap))
+        if mask is None:
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill_(~mask, float("-inf"))
+        return (scores + mask).softmax(-1).to(q.dtype) @ values
