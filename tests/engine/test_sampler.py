@@ -20,6 +20,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ownlm.engine import sampler
 from ownlm.engine.draw import Draw
 from ownlm.engine.requests import SamplingOptions
 from ownlm.engine.sampler import distribution, logprobs, sample, sample_drafts
@@ -154,6 +155,37 @@ def test_a_draw_does_not_depend_on_its_neighbours() -> None:
     together = sample(logits, [draw_for(options[i], index=i) for i in range(len(kinds))])
     backwards = sample(logits.flip(0), [draw_for(options[i], index=i) for i in reversed(range(len(kinds)))])
     assert alone == together == backwards[::-1]
+
+
+def test_a_device_that_looks_at_the_whole_vocabulary_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(40, 3000, generator=torch.Generator().manual_seed(6)) * 3
+    kinds = [{"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.02}, {"top_k": 50, "top_p": 0.8, "min_p": 0.01}]
+    options = [SamplingOptions(**kinds[row % 4]) for row in range(40)]
+    before = sample(logits, [draw_for(one, seed=row) for row, one in enumerate(options)])
+
+    def everything(probabilities: torch.Tensor, _: object) -> tuple[torch.Tensor, torch.Tensor]:
+        return probabilities, torch.arange(3000).expand(40, -1)
+
+    monkeypatch.setattr(sampler, "_candidates", everything)
+    assert sample(logits, [draw_for(one, seed=row) for row, one in enumerate(options)]) == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_the_same() -> None:
+    logits = torch.randn(30, 50000, generator=torch.Generator().manual_seed(6)) * 3
+    kinds = [
+        {},
+        {"top_p": 0.9},
+        {"top_k": 5},
+        {"temperature": 0},
+        {"min_p": 0.02, "frequency_penalty": 1, "logit_bias": {3: 2}},
+    ]
+    options = [SamplingOptions(**kinds[row % 5]) for row in range(30)]
+    here, there = (
+        sample(place, [draw_for(one, seed=row) for row, one in enumerate(options)]) for place in (logits, logits.cuda())
+    )
+    # The last digits of a probability differ, and with them a token once in a long while.
+    assert sum(one != other for one, other in zip(here, there, strict=True)) <= 1
 
 
 def test_a_tiny_temperature_takes_the_likeliest() -> None:

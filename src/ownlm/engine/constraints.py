@@ -69,7 +69,7 @@ class JsonSchema(Constraint):
     schema: str
 
     def __init__(self, schema: Mapping[str, Any] | bool | str) -> None:
-        text = schema if isinstance(schema, str) else _to_json(schema)
+        text = schema if isinstance(schema, str) else to_json(schema)
         self._check(text)
         try:
             value = json.loads(text)
@@ -81,21 +81,11 @@ class JsonSchema(Constraint):
         if not isinstance(value, dict) and value is not True:
             raise UserError("a JSON schema is an object, or true", where="constraint")
         # Written anew, so that the same schema in other white space is the same constraint.
-        object.__setattr__(self, "schema", _to_json({} if value is True else value))
+        object.__setattr__(self, "schema", to_json({} if value is True else value))
         self._check(self.schema)
 
     def grammar(self) -> str:
-        schema = json.loads(self.schema)
-        # All of the library's options are said here: a schema may carry some of its own.
-        schema["x-guidance"] = {
-            "item_separator": ",",
-            "key_separator": ":",
-            "whitespace_flexible": True,
-            "whitespace_pattern": WHITESPACE,
-            "coerce_one_of": False,
-            "lenient": False,
-        }
-        return _to_json({"grammars": [{"json_schema": schema}]})
+        return to_json({"grammars": [{"json_schema": guided(json.loads(self.schema))}]})
 
 
 @dataclass(frozen=True)
@@ -164,7 +154,25 @@ class Grammar(Constraint):
         return _lark(self.lark)
 
 
-def _to_json(value: Any) -> str:
+def guided(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with all of the library's options for it, since it may carry some of its own."""
+    options = {
+        "item_separator": ",",
+        "key_separator": ":",
+        "whitespace_flexible": True,
+        "whitespace_pattern": WHITESPACE,
+        "coerce_one_of": False,
+        "lenient": False,
+    }
+    return {**schema, "x-guidance": options}
+
+
+def to_json(value: Any) -> str:
+    """JSON of what can be said in it.
+
+    Raises:
+        UserError: it cannot.
+    """
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -172,4 +180,4 @@ def _to_json(value: Any) -> str:
 
 
 def _lark(text: str) -> str:
-    return _to_json({"grammars": [{"lark_grammar": text}]})
+    return to_json({"grammars": [{"lark_grammar": text}]})
