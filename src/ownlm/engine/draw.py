@@ -138,6 +138,10 @@ class Draw:
         finally:
             self.back(taken)
 
+    def forced(self) -> list[int]:
+        """Tokens that the constraint leaves no choice about, as far as they can be told now: a guess that is right."""
+        return [] if self._matcher is None else self._matcher.forced()
+
     @functools.cached_property
     def _key(self) -> bytes:
         digest = hashlib.blake2b(f"{self._seed}/{self._index}/".encode(), digest_size=32)

@@ -241,6 +241,13 @@ class Matcher:
             self._fail()
         return np.frombuffer(mask, np.uint8)[: -(-self._grammar.vocabulary.size // 8)]
 
+    def forced(self) -> list[int]:
+        """The only tokens that can come next, as a model would write their text; none where there is a choice."""
+        # At its beginning a text may be spelled in two ways: with a space that is left out, and without.
+        if self.failure is not None or (not self._steps and self._grammar.vocabulary.first):
+            return []
+        return self._library.compute_ff_tokens()
+
     def took(self, token: int) -> None:
         """The answer goes on with a token, which the mask must allow."""
         ids = [token] if self._steps else self._grammar.first.get(token, [token])
