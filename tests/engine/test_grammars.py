@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -439,6 +440,31 @@ def test_a_constraint_is_compiled_once(tokenizer: Tokenizer, monkeypatch: pytest
     compiler.close()
 
 
+def test_what_takes_much_memory_is_not_kept_for_long(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("how much memory a process takes cannot be told here")
+    compiler = GrammarCompiler(tokenizer, seconds=30)
+    large = JsonSchema({"type": "array", "items": {"type": "integer", "multipleOf": 49999}})
+    small = compiler.compiled(Choice(["a"]))
+    first = compiler.compiled(large)
+    assert first.size > 4 * 2**20 > small.size
+    assert compiler.compiled(large) is first and compiler.compiled(Choice(["a"])) is small
+    monkeypatch.setattr(grammars, "KEPT_BYTES", 2**20)
+    compiler.compiled(Choice(["b"]))
+    assert compiler.compiled(large) is not first
+    compiler.close()
+
+
+def test_files_of_the_user_s_folder_are_no_modules_of_ours(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('this is the user's own')")
+    monkeypatch.chdir(tmp_path)
+    compiler = GrammarCompiler(tokenizer)
+    assert compiler.compiled(Choice(["a"]))
+    compiler.close()
+
+
 def test_without_the_library_its_extra_is_named(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="'constrain'"):
@@ -458,7 +484,8 @@ def test_the_trial_process_ends_with_its_input() -> None:
     done = subprocess.run(
         command, input='{"grammar": "start: \\"a\\"", "limits": {}}\n', text=True, capture_output=True, timeout=60
     )
-    assert done.returncode == 0 and done.stdout.splitlines() == ["ready", '{"error": ""}']
+    ready, answer = done.stdout.splitlines()
+    assert done.returncode == 0 and ready == "ready" and json.loads(answer)["error"] == ""
 
 
 def test_options_refuse_what_is_no_constraint() -> None:

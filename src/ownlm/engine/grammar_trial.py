@@ -10,25 +10,33 @@ larger.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import queue
 import random
 import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 from typing import IO, Any
 
 from ..errors import OwnlmError
 
 # Of the thread that tries; engine threads have 8 MiB by default.
 STACK_BYTES = 2 * 2**20
-# Address space, of which an idle process takes a third.
-MEMORY_BYTES = 384 * 2**20
+# What a grammar may take beside the idle process; ordinary schemas take less than 4 MiB.
+MEMORY_BYTES = 64 * 2**20
+# A process that a grammar has made larger than this begins anew, so that the next one is measured rightly.
+GROWTH_BYTES = 4 * 2**20
 # How long the process may take to begin; a busy machine is slow at that.
 START_SECONDS = 60.0
 # Tokens of the walk, on which it comes out that nothing fits a grammar, or that its first steps are too complex.
 STEPS = 24
+
+# Addresses of an idle process, where they cannot be told.
+IDLE_BYTES = 512 * 2**20
 
 READY = "ready"
 
@@ -50,8 +58,8 @@ class Trial:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def check(self, grammar: str) -> None:
-        """Tries a grammar.
+    def check(self, grammar: str) -> int:
+        """Tries a grammar; returns about how many bytes it takes in memory, and 0 where that cannot be told.
 
         Raises:
             TrialFailed: it cannot be compiled, or nothing fits it, or it takes too much time, memory or stack.
@@ -71,8 +79,12 @@ class Trial:
         if not line:
             self.close()
             raise TrialFailed("it is nested too deeply, or takes too much memory")
-        if error := json.loads(line)["error"]:
-            raise TrialFailed(error)
+        answer = json.loads(line)
+        if answer["bytes"] > GROWTH_BYTES:
+            self.close()
+        if answer["error"]:
+            raise TrialFailed(answer["error"])
+        return answer["bytes"]
 
     def close(self) -> None:
         """Ends the process; the next check begins another."""
@@ -81,8 +93,11 @@ class Trial:
             self._process = None
 
     def _begin(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", __name__]
-        # Ctrl-C is for the engine's process, which ends this one.
+        # Files in the folder where the user happens to be are no modules of ours.
+        command = [sys.executable, "-P", "-m", __name__]
+        package = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        # Ctrl-C is for the engine's process, which ends this one. Further arenas would count as memory in use.
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -90,6 +105,7 @@ class Trial:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            env=os.environ | {"PYTHONPATH": path, "MALLOC_ARENA_MAX": "1"},
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -110,22 +126,26 @@ class Trial:
 
 def _read(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
     """Passes lines on; an empty one says that there are no more."""
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put("")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
+    if process.stdin is not None:
+        # What was not written yet has nobody to read it.
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
-def _try(grammar: str, limits: dict[str, Any]) -> str:
-    """What is wrong with a grammar; empty where nothing is."""
+def _try(grammar: str, limits: dict[str, Any]) -> tuple[str, int]:
+    """What is wrong with a grammar, empty where nothing is; and by how much it has made this process larger."""
     import llguidance
+
+    before = _memory()[1]
 
     # Tokens of one byte each show every step that longer ones take at once.
     tokenizer = llguidance.LLTokenizer("byte")
@@ -136,11 +156,11 @@ def _try(grammar: str, limits: dict[str, Any]) -> str:
             break
         mask = int.from_bytes(matcher.compute_bitmask(), "little")
         if not step and matcher.get_error().startswith("NoExtensionBias"):
-            return NOTHING_FITS
+            return NOTHING_FITS, 0
         allowed = [token for token in range(tokenizer.vocab_size) if mask >> token & 1]
         if allowed and not matcher.is_error():
             matcher.consume_token(draw.choice(allowed))
-    return matcher.get_error()
+    return matcher.get_error(), max(0, _memory()[1] - before)
 
 
 NOTHING_FITS = "no text fits it"
@@ -152,22 +172,33 @@ def _limit() -> None:
     except ImportError:
         # Windows has no such limits; a process that takes too long is ended there as well.
         return
-    for what, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+    idle = _memory()[0] or IDLE_BYTES
+    for what, most in ((resource.RLIMIT_AS, idle + STACK_BYTES + MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(what)[1]
         within = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (within, hard))
 
 
+def _memory() -> tuple[int, int]:
+    """The bytes of this process's addresses, and those of its memory; 0 where the system does not say it in a file."""
+    try:
+        pages = Path("/proc/self/statm").read_bytes().split()
+    except OSError:
+        return 0, 0
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE"), int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _serve() -> None:
     for line in sys.stdin:
         asked = json.loads(line)
-        print(json.dumps({"error": _try(asked["grammar"], asked["limits"])}), flush=True)
+        error, size = _try(asked["grammar"], asked["limits"])
+        print(json.dumps({"error": error, "bytes": size}), flush=True)
 
 
 def main() -> None:
     """Answers until its input ends."""
-    import llguidance  # noqa: F401 - loaded before the first grammar's time runs
-
+    # What every grammar needs is there before the first one's time and memory are measured.
+    _try('start: "a"', {})
     _limit()
     print(READY, flush=True)
     threading.stack_size(STACK_BYTES)

@@ -25,8 +25,8 @@ from .token_bytes import TokenBytes
 if TYPE_CHECKING:
     import llguidance
 
-# Constraints that are kept compiled, or known to be wrong.
-KEPT = 64
+# Constraints that are kept compiled, or known to be wrong; and about how much memory they may take together.
+KEPT, KEPT_BYTES = 64, 256 * 2**20
 SECONDS = 3.0
 # Half of what the library allows by default, or less: some 100 MB and 10 ms a step at the most.
 LIMITS: dict[str, Any] = {
@@ -95,7 +95,7 @@ class GrammarCompiler:
     def _keep(self, constraint: Constraint, known: CompiledGrammar | OwnlmError) -> None:
         with self._keeping:
             self._kept[constraint] = known
-            while len(self._kept) > KEPT:
+            while len(self._kept) > KEPT or (len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES):
                 self._kept.popitem(last=False)
 
     def _compile(self, constraint: Constraint) -> CompiledGrammar | OwnlmError:
@@ -108,8 +108,8 @@ class GrammarCompiler:
             self._trial = Trial(self._seconds, LIMITS)
         grammar, vocabulary = constraint.grammar(), self._vocabulary
         try:
-            self._trial.check(grammar)
-            return _on_deep_stack(lambda: CompiledGrammar(grammar, vocabulary))
+            size = self._trial.check(grammar)
+            return _on_deep_stack(lambda: CompiledGrammar(grammar, vocabulary, size))
         except TrialFailed as error:
             return _refusal(constraint, str(error))
 
@@ -146,10 +146,19 @@ class Vocabulary:
     def __call__(self, text: bytes) -> list[int]:
         """The ids of bytes within a text, as the model would write them where that can be told."""
         try:
-            ids = self._plain.encode(text.decode(), special=False)
+            given = text.decode()
         except UnicodeDecodeError:
             return self.greedy(text)
-        return ids if b"".join(self._middle[number] for number in ids) == text else self.greedy(text)
+        # SentencePiece would put a space before the text, and does so before a newline that stands ahead of it.
+        for before in ("", "\n"):
+            ids = self._plain.encode(before + given, special=False)[len(self._plain.encode(before, special=False)) :]
+            if self.joined(ids) == text:
+                return ids
+        return self.greedy(text)
+
+    def joined(self, ids: Sequence[int]) -> bytes:
+        """What ids add to a text."""
+        return b"".join(self._middle[number] for number in ids)
 
     def greedy(self, text: bytes) -> list[int]:
         """The longest token that the text begins with, and so on; ends where none does."""
@@ -166,7 +175,7 @@ class Vocabulary:
     def spelled(self, text: bytes) -> list[int] | None:
         """Ids whose bytes are those of ``text``; None where the vocabulary cannot spell it."""
         ids = self.greedy(text)
-        return ids if b"".join(self._middle[number] for number in ids) == text else None
+        return ids if self.joined(ids) == text else None
 
 
 class CompiledGrammar:
@@ -175,15 +184,16 @@ class CompiledGrammar:
     Args:
         grammar: as the library reads it.
         vocabulary: of the model.
+        size: about how many bytes it takes in memory.
 
     Raises:
         TrialFailed: it cannot be compiled.
     """
 
-    def __init__(self, grammar: str, vocabulary: Vocabulary) -> None:
+    def __init__(self, grammar: str, vocabulary: Vocabulary, size: int) -> None:
         import llguidance
 
-        self.vocabulary = vocabulary
+        self.vocabulary, self.size = vocabulary, size
         limits = llguidance.LLParserLimits(**LIMITS)
         self._begin = llguidance.LLMatcher(vocabulary.library, grammar, log_level=0, limits=limits)
         self.opening = self._begin.compute_bitmask()
@@ -268,6 +278,10 @@ class Matcher:
         self.failure = self.failure or UserError(
             f"the constraint cannot be followed any further: {reason}", where="constraint", hint="use a simpler one"
         )
+
+
+def _size(known: CompiledGrammar | OwnlmError) -> int:
+    return known.size if isinstance(known, CompiledGrammar) else 0
 
 
 def _on_deep_stack(function: Callable[[], T]) -> T:
