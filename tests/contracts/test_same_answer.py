@@ -78,6 +78,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "read at once": {"prefill_tokens": 1000},
     "a small cache": {"cache_tokens": 256, "max_sequences": 9},
     "no prefix cache": {"prefix_cache": False},
+    "no guesses": {"drafts": 0},
+    "guesses": {"drafts": 7, "max_sequences": 3},
     "a small cache without prefixes": {"prefix_cache": False, "cache_tokens": 256, "prefill_tokens": 50},
 }
 
@@ -88,16 +90,19 @@ def test_the_same_answer(make_engine: Callable[..., Engine], options: SamplingOp
     engine = make_engine()
     exact = engine.weights != "float32"
     alone = comparable([make_engine().generate([prompt], options)[0] for prompt in asked], exact)
-    preempted = 0
+    preempted = guessed = 0
     for way, limits in WAYS.items():
         engine = make_engine(**limits)
         assert comparable(engine.generate(asked, options), exact) == alone, way
         preempted += engine.preemptions
+        guessed += engine.guessed_tokens
         # Once more, when the cache knows them all.
         assert comparable(engine.generate(asked[::-1], options), exact) == alone[::-1], way
         assert bool(engine.reused_tokens) == limits.get("prefix_cache", True), way
         assert (engine.running, engine.waiting, engine.cached_tokens) == (0, 0, 0)
+    # What is drawn at random seldom repeats.
     assert preempted
+    return guessed
 
 
 def test_threads_change_nothing(make_engine: Callable[..., Engine]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,13 +29,18 @@ from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
 from .decoder import Weights, make_decoder
+from .drafts import Drafter
 from .draw import Draw
 from .grammars import CompiledGrammar, GrammarCompiler
+from .packing import KINDS
 from .pages import PAGE, PagePool
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
-from .sampler import logprobs, sample
+from .sampler import logprobs, sample_drafts
 from .scheduler import Scheduler, Work
 from .text import Detokenizer, TextStream
+
+# Rows of a pass up to which another costs the kernels little: the weights are read for the first (docs/lab-notes.md).
+CHEAP_ROWS = 8
 
 
 @dataclass(eq=False)
@@ -45,6 +50,7 @@ class _Live:
     answer: Answer
     draw: Draw
     text: TextStream
+    drafter: Drafter
 
 
 class Engine:
@@ -61,6 +67,8 @@ class Engine:
             the others waiting.
         prefix_cache: whether what was read stays in the cache, while there is room, for prompts that begin alike.
         weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
+        drafts: the most tokens that are guessed ahead of an answer (drafts.py) while few are worked on; 0 is never.
+            Answers are the same. None guesses where reading a few rows more costs little: with the kernels.
 
     Raises:
         ConfigError: a limit that is too small.
@@ -77,6 +85,7 @@ class Engine:
         prefill_tokens: int = 256,
         prefix_cache: bool = True,
         weights: Weights = "auto",
+        drafts: int | None = None,
     ) -> None:
         config = model.config
         if config.head == "seq2seq":
@@ -93,7 +102,11 @@ class Engine:
             )
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
-        limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
+        limits = [
+            ("max_sequences", max_sequences, 1),
+            ("prefill_tokens", prefill_tokens, 1),
+            ("drafts", drafts or 0, 0),
+        ]
         for name, value, least in [*limits, ("cache_tokens", cache_tokens, 2 * PAGE)]:
             if value < least:
                 raise ConfigError(f"at least {least} is needed (got {value})", where=name)
@@ -103,10 +116,13 @@ class Engine:
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
         self._decoder = make_decoder(model, weights, pages)
+        self._drafts = (CHEAP_ROWS - 1 if self._decoder.kind in KINDS else 0) if drafts is None else drafts
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
         self._pool = PagePool(pages, keeps=prefix_cache)
         self._scheduler = Scheduler(self._pool, max_sequences=max_sequences, prefill_tokens=prefill_tokens)
+        # Tokens guessed ahead since the start, and how many of them were right.
+        self.guessed_tokens = self.right_tokens = 0
         self._ids = itertools.count()
         self._live: dict[Answer, _Live] = {}
         # Events not handed out yet: of requests that stream() or generate() watches, and those that step() returns.
@@ -255,7 +271,7 @@ class Engine:
                 grammar=grammar,
             )
             text = TextStream(self._detokenizer, options.stop, unsearched=options.min_tokens)
-            self._live[answer] = _Live(answer, draw, text)
+            self._live[answer] = _Live(answer, draw, text, Drafter(prompt, most=max(1, self._drafts)))
             self._scheduler.add(answer)
         return answers
 
@@ -300,8 +316,24 @@ class Engine:
 
     def _advance(self) -> None:
         """One step; hands its events to whoever waits for them."""
-        for event in self._run(self._scheduler.plan()):
+        for event in self._run(self._drafted(self._scheduler.plan())):
             self._inboxes.get(event.request, self._others).append(event)
+
+    def _drafted(self, plan: list[Work]) -> list[Work]:
+        """The plan with guesses at what follows, as far as reading them along costs little."""
+        speaking = sum(work.speaks for work in plan)
+        each = min(self._drafts, CHEAP_ROWS // speaking - 1) if speaking else 0
+        if each < 1 or sum(work.end - work.start for work in plan) > CHEAP_ROWS:
+            return plan
+        drafted = []
+        for work in plan:
+            live = self._live[work.answer]
+            room = min(each, work.answer.limit - len(work.answer.tokens) - 1)
+            if work.speaks and room > 0 and work.answer.state is State.DECODE:
+                guess = live.draw.forced()[:room] or live.drafter.propose(room)
+                work = self._scheduler.drafted(work, guess)
+            drafted.append(work)
+        return drafted
 
     def _run(self, work: Sequence[Work]) -> list[Event]:
         """One pass and what comes of it; whoever it fails for fails, and the engine lives on."""
@@ -317,42 +349,78 @@ class Engine:
             return [self._fail(self._live[work[0].answer], error)]
         for part in work:
             self._scheduler.done(part)
-        speaking = [self._live[part.answer] for part in work if part.speaks]
+        speaking = [part for part in work if part.speaks]
         if speaking:
             try:
                 self._continue(speaking, logits, events)
             except Exception as error:
-                events.extend(self._fail(live, error) for live in speaking if not live.answer.ended)
+                left = [self._live[part.answer] for part in speaking if not part.answer.ended]
+                events.extend(self._fail(live, error) for live in left)
         return events
 
     def _forward(self, work: Sequence[Work]) -> Tensor:
-        """The logits after the last token of each answer that speaks: [answers, vocab] float32."""
-        parts = [part.answer.part(part.start, part.end) for part in work]
+        """The logits after the last token of each answer that speaks, and after each of its draft: [rows, vocab]."""
+        parts = [[*part.answer.part(part.start, part.end), *part.draft] for part in work]
         starts = list(itertools.accumulate(map(len, parts), initial=0))
+        ends = zip(work, starts[1:], strict=True)
         logits = self._decoder(
             [token for part in parts for token in part],
-            [place for part in work for place in range(part.start, part.end)],
+            [place for part in work for place in range(part.start, part.end + len(part.draft))],
             starts,
             [part.answer.pages for part in work],
-            [end - 1 for part, end in zip(work, starts[1:], strict=True) if part.speaks],
+            [row for part, end in ends if part.speaks for row in range(end - 1 - len(part.draft), end)],
         )
         # A model's vocabulary may be padded; what the tokenizer does not know cannot be said.
         return logits[:, : self.tokenizer.vocab_size]
 
     @torch.inference_mode()
-    def _continue(self, lives: Sequence[_Live], logits: Tensor, events: list[Event]) -> None:
-        """Draws the next token of each answer; logits: [answers, vocab]."""
-        finite = logits.amax(-1).isfinite().tolist()
-        if not all(finite):
-            error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
-            events.extend(self._fail(live, error) for live, fine in zip(lives, finite, strict=True) if not fine)
-            lives = [live for live, fine in zip(lives, finite, strict=True) if fine]
-            logits = logits[torch.tensor(finite, device=logits.device)]
-        if lives:
-            tokens = sample(logits, [live.draw for live in lives])
-            likely = logprobs(logits, tokens, [live.draw.options.logprobs for live in lives])
-            for live, token, logprob in zip(lives, tokens, likely, strict=True):
-                events.append(self._take(live, token, logprob))
+    def _continue(self, work: Sequence[Work], logits: Tensor, events: list[Event]) -> None:
+        """Draws the next tokens of each answer; logits: those of each, and of its draft, in order."""
+        finite = logits.amax(-1).isfinite()
+        if not finite.all():
+            work, rows = self._computable(work, finite.tolist(), events)
+            logits = logits[rows]
+        if not work:
+            return
+        lives = [self._live[part.answer] for part in work]
+        taken = sample_drafts(logits, [live.draw for live in lives], [part.draft for part in work])
+        starts = itertools.accumulate((1 + len(part.draft) for part in work), initial=0)
+        rows = [start + step for start, tokens in zip(starts, taken, strict=False) for step in range(len(tokens))]
+        tops = [live.draw.options.logprobs for live, tokens in zip(lives, taken, strict=True) for _ in tokens]
+        likely = iter(
+            logprobs(
+                logits if len(rows) == len(logits) else logits[rows], [t for tokens in taken for t in tokens], tops
+            )
+        )
+        for part, live, tokens in zip(work, lives, taken, strict=True):
+            for token, logprob in zip(tokens, itertools.islice(likely, len(tokens)), strict=True):
+                if not live.answer.ended:
+                    events.append(self._take(live, token, logprob))
+            live.drafter.judged(len(part.draft), len(tokens) - 1)
+            self.guessed_tokens += len(part.draft)
+            self.right_tokens += len(tokens) - 1
+            if not live.answer.ended:
+                live.drafter.took(tokens)
+                self._scheduler.done(part, part.end + len(tokens) - 1)
+
+    def _computable(
+        self, work: Sequence[Work], finite: Sequence[bool], events: list[Event]
+    ) -> tuple[list[Work], list[int]]:
+        """Who can go on and by which rows; the others fail. A guess is cut where it makes the model overflow."""
+        error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
+        fine: list[Work] = []
+        rows: list[int] = []
+        start = 0
+        for part in work:
+            own = finite[start : start + 1 + len(part.draft)]
+            good = own.index(False) if False in own else len(own)
+            if good:
+                fine.append(replace(part, draft=part.draft[: good - 1]))
+                rows += range(start, start + good)
+            else:
+                events.append(self._fail(self._live[part.answer], error))
+            start += len(own)
+        return fine, rows
 
     def _take(self, live: _Live, token: int, logprob: TokenLogprob | None) -> Event:
         """The answer goes on with a token, or ends."""

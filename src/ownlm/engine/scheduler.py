@@ -9,8 +9,8 @@ every running answer its next token and reads a bounded number of prompt tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from .pages import PAGE, PagePool, digest_of, pages_for
 from .requests import Answer, State
@@ -20,13 +20,14 @@ from .requests import Answer, State
 class Work:
     """New tokens of one answer in a step: those from ``start`` to ``end`` of its prompt and what it has said so far.
 
-    ``speaks``: they are its last, so that a token follows.
+    ``speaks``: they are its last, so that a token follows. ``draft``: tokens guessed to follow, read along with them.
     """
 
     answer: Answer
     start: int
     end: int
     speaks: bool = True
+    draft: tuple[int, ...] = ()
 
 
 class Scheduler:
@@ -81,8 +82,19 @@ class Scheduler:
             work.append(Work(answer, answer.cached, end, end == answer.length))
         return work
 
+    def drafted(self, work: Work, draft: Sequence[int]) -> Work:
+        """The work with as much of a draft as there are pages for without taking any from others."""
+        answer = work.answer
+        spare = len(answer.pages) * PAGE - work.end
+        while spare < len(draft) and self.pool.available > len(self.running):
+            page = self.pool.take()
+            assert page is not None
+            answer.pages.append(page)
+            spare += PAGE
+        return replace(work, draft=tuple(draft[:spare]))
+
     def done(self, work: Work, upto: int | None = None) -> None:
-        """The cache holds the work's tokens now, or those before ``upto``; full pages may be found from here on."""
+        """The cache holds the work's tokens now, or all before ``upto``; full pages may be found from here on."""
         answer = work.answer
         answer.cached = work.end if upto is None else upto
         full = answer.cached // PAGE
