@@ -77,7 +77,7 @@ def test_the_constraints_pin_the_whole_tested_set():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     pinned = {package(line) for line in lines}
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = PROJECT["project"]["dependencies"] + extras["data"] + extras["all"] + extras["dev"]
+    wanted = PROJECT["project"]["dependencies"] + extras["data"] + extras["serve"] + extras["all"] + extras["dev"]
     assert {package(line) for line in wanted} - {"ownlm"} <= pinned
     assert "torch==2.13.0" in lines
 

@@ -47,11 +47,18 @@ COMMANDS: Mapping[str, Command] = {
     "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
+    "keys create": Command("keys", "create", "Make an API key; it is shown once"),
+    "keys list": Command("keys", "list_keys", "The API keys, and when each was last used"),
+    "keys revoke": Command("keys", "revoke", "Make an API key good for nothing"),
+    "store show": Command("store", "show", "How much the store holds"),
+    "store purge": Command("store", "purge", "Remove conversations older than some days, with their feedback"),
     "doctor": Command("doctor", "doctor", "What this machine has, and what each command would use"),
 }
 GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
     "data": "Prepare and look at training data",
+    "keys": "Make, list and revoke API keys",
+    "store": "Look after conversations and feedback",
 }
 GLOBAL_OPTIONS = (
     ("--json", "print one JSON object to stdout"),
