@@ -69,12 +69,12 @@ class EngineWorker:
     """Runs an engine in a thread of its own; its methods belong to asyncio code, of any number of event loops.
 
     Args:
-        engine: from now on only this thread touches it.
+        engine: from now on only this thread touches it; without one there are only calls.
         max_pending: how many answers may be accepted and unfinished. A request for several is taken whole when it fits,
             or when nothing else is there.
     """
 
-    def __init__(self, engine: Engine, *, max_pending: int = 256) -> None:
+    def __init__(self, engine: Engine | None, *, max_pending: int = 256) -> None:
         self.engine, self.max_pending = engine, max_pending
         self._changed = threading.Condition()
         self._commands: deque[Callable[[], None]] = deque()
@@ -95,12 +95,12 @@ class EngineWorker:
     @property
     def running(self) -> int:
         """Answers that are being worked on."""
-        return self.engine.running
+        return self.engine.running if self.engine else 0
 
     @property
     def waiting(self) -> int:
         """Answers that wait for a place."""
-        return max(0, self._pending - self.engine.running)
+        return max(0, self._pending - self.running)
 
     @property
     def draining(self) -> bool:
@@ -125,7 +125,7 @@ class EngineWorker:
         Raises:
             UserError: a prompt is empty, does not fit, or holds ids that are no tokens; nothing is accepted then.
             Busy: too much is waiting.
-            Draining: no new work is taken.
+            Draining: the worker is closed, or will be.
             EngineFailed: the engine was given up.
         """
         self._reserve(len(prompts) * options.n)
@@ -221,7 +221,9 @@ class EngineWorker:
                     self._changed.wait()
                 commands, closing = list(self._commands), self._closing
                 self._commands.clear()
-                calls = [self._calls.popleft() for _ in range(len(self._calls) if closing else min(1, len(self._calls)))]
+                calls = [
+                    self._calls.popleft() for _ in range(len(self._calls) if closing else min(1, len(self._calls)))
+                ]
             for command in commands:
                 try:
                     command()
@@ -236,9 +238,13 @@ class EngineWorker:
                 self._hand_out(self._step())
 
     def _has_work(self) -> bool:
-        return self._broken is None and bool(self.engine.running or self.engine.waiting)
+        return self._broken is None and self._holds_some()
+
+    def _holds_some(self) -> bool:
+        return self.engine is not None and bool(self.engine.running or self.engine.waiting)
 
     def _step(self) -> list[Event]:
+        assert self.engine is not None
         try:
             return self.engine.step()
         except Exception as error:
@@ -249,13 +255,17 @@ class EngineWorker:
         """Fails everything that is being answered; an engine that keeps some of it is broken."""
         events = []
         for request, stream in list(self._streams.items()):
-            with contextlib.suppress(Exception):
-                self.engine.abort(request)
+            self._abort(request)
             events += [Event(request, i, finish_reason="error", error=error) for i in stream._unended(request)]
-        if self.engine.running or self.engine.waiting:
+        if self._holds_some():
             log.error("the engine cannot be emptied, and is given up")
             self._broken = error
         return events
+
+    def _abort(self, request: int) -> None:
+        assert self.engine is not None
+        with contextlib.suppress(Exception):
+            self.engine.abort(request)
 
     def _hand_out(self, events: Sequence[Event]) -> None:
         """Takes events to the streams they belong to, one call for each event loop."""
@@ -346,6 +356,7 @@ class Stream:
 
     def _begin(self) -> None:
         worker = self._worker
+        assert worker.engine is not None, "there is an engine to submit to"
         try:
             for place, prompt in enumerate(self._prompts):
                 request = worker.engine.submit(prompt, self._options)
@@ -365,7 +376,7 @@ class Stream:
     def _abort(self) -> None:
         for request, indexes in self._open.items():
             if self._worker._streams.pop(request, None) is not None:
-                self._worker.engine.abort(request)
+                self._worker._abort(request)
                 self._worker._release(len(indexes))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import as_api_error, draining
-from .leaving import CLIENT_LEFT, ClientLeft
 from .metrics import Metrics
 
 # What is answered to the end: by these a supervisor sees how the stopping goes.
@@ -59,8 +58,6 @@ class Edge:
         self._traffic.in_flight += 1
         try:
             await self._answer(scope, receive, sent)
-        except ClientLeft:
-            sent.status = CLIENT_LEFT
         finally:
             self._traffic.in_flight -= 1
             self._note(scope, notes, sent.status)
@@ -71,8 +68,6 @@ class Edge:
             return
         try:
             await self._app(scope, receive, sent.send)
-        except ClientLeft:
-            raise
         except Exception as error:
             answer = as_api_error(error)
             if answer.status_code == 500:

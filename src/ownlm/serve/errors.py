@@ -14,11 +14,25 @@ from starlette.responses import Response
 
 from ..engine.worker import Busy, DeadlineExceeded, Draining, EngineFailed
 from ..errors import OwnlmError, UserError
+from .leaving import CLIENT_LEFT, ClientLeft
 
 # What OpenAI calls each kind of refusal.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 # Where pydantic names a step of its own within a union, and not a field.
-_STEPS = ("str", "int", "float", "bool", "list", "dict", "function", "tagged", "constrained", "none", "literal", "nullable")
+_STEPS = (
+    "str",
+    "int",
+    "float",
+    "bool",
+    "list",
+    "dict",
+    "function",
+    "tagged",
+    "constrained",
+    "none",
+    "literal",
+    "nullable",
+)
 # How long a client is asked to wait for another server to take the place of one that stops, in seconds.
 RESTART = 5
 
@@ -108,7 +122,7 @@ def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """What pydantic found wrong with a request, as one sentence about one field; values are not repeated in it."""
     first = min(errors, key=lambda error: _depth(error["loc"], errors))
     place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-    named = [part for part in place if not part.split("[")[0].split("-")[0].lower() in _STEPS]
+    named = [part for part in place if part.split("[")[0].split("-")[0].lower() not in _STEPS]
     # What a tagged union adds to the way is the tag.
     param = ".".join(part for part in named) or None
     kind = str(first["type"])
@@ -145,4 +159,6 @@ def _sentence(error: OwnlmError) -> str:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of errors that are raised in routes."""
+    if isinstance(error, ClientLeft):
+        return Response(status_code=CLIENT_LEFT)
     return as_api_error(error).response()

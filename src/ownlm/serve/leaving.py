@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ T = TypeVar("T")
 CLIENT_LEFT = 499
 
 
-class ClientLeft(Exception):  # noqa: N818 - it is no error of anybody's
+class ClientLeft(Exception):
     """The connection was closed by the client."""
 
 
@@ -62,7 +63,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await unless_left(receive, self._send(send))
+            with contextlib.suppress(ClientLeft):
+                await unless_left(receive, self._send(send))
         finally:
             self._close()
 

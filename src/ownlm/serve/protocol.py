@@ -50,7 +50,9 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Whatever is not HTTP; also a line or headers beyond ``MOST_HEADER_BYTES``."""
-        self._refuse(ApiError(400, f"this is not valid HTTP, or its headers take more than {MOST_HEADER_BYTES:,} bytes"))
+        self._refuse(
+            ApiError(400, f"this is not valid HTTP, or its headers take more than {MOST_HEADER_BYTES:,} bytes")
+        )
 
     def _refuse(self, error: ApiError) -> None:
         response = error.response()

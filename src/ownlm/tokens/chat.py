@@ -98,9 +98,7 @@ def pieces(
     check_messages(messages)
     renders = _WithTools(tokenizer, tools)
     answers = _answers(renders, messages)
-    return [
-        segment.text for segment in _segments(_rendering(renders, messages, add_generation_prompt, answers), set())
-    ]
+    return [segment.text for segment in _segments(_rendering(renders, messages, add_generation_prompt, answers), set())]
 
 
 class _Renders(Protocol):

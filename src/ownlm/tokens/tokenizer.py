@@ -164,9 +164,7 @@ class Tokenizer:
         """The text of ids, without special tokens unless they are wanted."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
-    def render_text(
-        self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None
-    ) -> str:
+    def render_text(self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None) -> str:
         """A conversation's text as the chat template writes it.
 
         Args:
@@ -181,9 +179,7 @@ class Tokenizer:
         check_messages(messages)
         return self._template.render(messages, add_generation_prompt, tools, **self.names)
 
-    def render(
-        self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None
-    ) -> list[int]:
+    def render(self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None) -> list[int]:
         """A conversation's ids: the same in training, evaluation, the engine and the server. As render_text."""
         pieces = self.encode_pieces(chat.pieces(self, messages, add_generation_prompt, tools))
         return [token for piece in pieces for token in piece]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...store.records import Answer
 from ..errors import JSON, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import ClientLeft, EventStream, unless_left
+from ..leaving import EventStream, unless_left
 from ..reading import StrictRoute
 from ..schemas.chat import ChatCompletion, ChatRequest
 from ..schemas.others import Rendered, RenderRequest, examples
@@ -113,8 +113,6 @@ class _Chat:
             if wants_usage:
                 yield event_of({**head, "choices": [], "usage": self.generation.usage()})
             yield DONE
-        except ClientLeft:
-            raise
         except Exception as error:
             yield event_of(as_api_error(error).body())
         finally:

@@ -12,7 +12,7 @@ from ...engine.requests import Event
 from ...store.records import Answer
 from ..errors import JSON, ApiError, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import ClientLeft, EventStream, unless_left
+from ..leaving import EventStream, unless_left
 from ..reading import StrictRoute
 from ..schemas.others import MOST_PROMPTS, Completion, CompletionRequest, examples
 from ..served import Served
@@ -50,7 +50,8 @@ class _Answer:
     """One continuation in the making, with its log-probabilities in columns."""
 
     def __init__(self, texts: TokenTexts, echo: str, tops: int | None) -> None:
-        self.text, self.finish_reason = echo, None
+        self.text = echo
+        self.finish_reason: str | None = None
         self._texts, self._tops = texts, tops
         self._offset = len(echo)
         self._columns = _no_columns(tops)
@@ -99,7 +100,9 @@ class _Completion:
         options = sampling_options(body, max_tokens=body.max_tokens or DEFAULT_TOKENS, logprobs=body.logprobs)
         prompts = _prompts(body)
         if len(prompts) * options.n > MOST_PROMPTS:
-            message = f"a request may ask for {MOST_PROMPTS} answers, and {len(prompts)} prompts with n {options.n} are more"
+            message = (
+                f"a request may ask for {MOST_PROMPTS} answers, and {len(prompts)} prompts with n {options.n} are more"
+            )
             raise ApiError(400, message, param="n", code="invalid_value")
         ids = [await served.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
         generation = await Generation.start(request, served, ids, options, "cmpl-")
@@ -150,8 +153,6 @@ class _Completion:
             if wants_usage:
                 yield event_of({**head, "choices": [], "usage": self.generation.usage()})
             yield DONE
-        except ClientLeft:
-            raise
         except Exception as error:
             yield event_of(as_api_error(error).body())
         finally:

@@ -30,8 +30,15 @@ async def give_feedback(request: Request, body: FeedbackRequest) -> Response:
     if store is None:
         message = "this server keeps no conversations; it was started without --store"
         raise ApiError(501, message, code="no_store", headers={"x-should-retry": "false"})
-    said = {"answer": body.index, "reason": body.reason, "correction": body.correction}
-    add = functools.partial(store.feedback.add, body.id, body.rating, **said, key_id=key.id if key else "")
+    add = functools.partial(
+        store.feedback.add,
+        body.id,
+        body.rating,
+        answer=body.index,
+        reason=body.reason,
+        correction=body.correction,
+        key_id=key.id if key else "",
+    )
     try:
         kept = await asyncio.to_thread(add)
     except UserError:

@@ -9,10 +9,11 @@ from ..errors import JSON
 from ..metrics import CONTENT_TYPE
 from ..schemas.others import Health
 from ..serving import serving_of
+from .described import Responses
 
 router = APIRouter(tags=["operations"])
 
-_NOT = {503: {"model": Health, "description": "It is not"}}
+_NOT: Responses = {503: {"model": Health, "description": "It is not"}}
 
 
 @router.get("/health", response_model=Health, responses=_NOT)
