@@ -52,7 +52,7 @@ def make_app(serving: Serving) -> ASGIApp:
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return validation_error(error.errors()).response()
+    return validation_error(error.errors(), error.body).response()
 
 
 def _describe_keys(app: FastAPI) -> None:

@@ -18,21 +18,6 @@ from .leaving import CLIENT_LEFT, ClientLeft
 
 # What OpenAI calls each kind of refusal.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-# Where pydantic names a step of its own within a union, and not a field.
-_STEPS = (
-    "str",
-    "int",
-    "float",
-    "bool",
-    "list",
-    "dict",
-    "function",
-    "tagged",
-    "constrained",
-    "none",
-    "literal",
-    "nullable",
-)
 # How long a client is asked to wait for another server to take the place of one that stops, in seconds.
 RESTART = 5
 
@@ -118,29 +103,40 @@ def draining() -> ApiError:
     return ApiError(503, message, code="draining", retry_after=RESTART, headers=headers)
 
 
-def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """What pydantic found wrong with a request, as one sentence about one field; values are not repeated in it."""
-    first = min(errors, key=lambda error: _depth(error["loc"], errors))
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-    named = [part for part in place if part.split("[")[0].split("-")[0].lower() not in _STEPS]
-    # What a tagged union adds to the way is the tag.
-    param = ".".join(part for part in named) or None
+def validation_error(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
+    """What pydantic found wrong with a request, as one sentence about one field; values are not repeated in it.
+
+    Args:
+        errors: as pydantic has them.
+        body: the request's.
+    """
+    # Of the kinds that may stand somewhere, the one that came furthest says most.
+    first = max(errors, key=lambda error: (error["loc"][:2] == errors[0]["loc"][:2], len(error["loc"])))
+    param = _param(first["loc"], body, missing=first["type"] == "missing")
     kind = str(first["type"])
     if kind == "extra_forbidden":
         return ApiError(400, f"unknown field '{param}'", param=param, code="unknown_field")
-    if kind == "missing":
-        what = f"'{param}' is missing" if param else "a body of JSON is missing (with Content-Type: application/json)"
-        return ApiError(400, what, param=param, code="missing_field")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not param and kind in ("model_attributes_type", "model_type", "dict_type"):
+    if kind == "missing" and param:
+        return ApiError(400, f"'{param}' is missing", param=param, code="missing_field")
+    if not param and kind in ("missing", "model_attributes_type", "model_type", "dict_type"):
         message = "the body must be an object of JSON, sent with Content-Type: application/json"
+        return ApiError(400, message, code="invalid_value")
+    message = str(first["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"'{param}': {message}" if param else message, param=param, code="invalid_value")
 
 
-def _depth(place: Sequence[Any], errors: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Of the branches of a union the one that came furthest says most; otherwise the first error counts."""
-    top = errors[0]["loc"][:2]
-    return (0 if place[:2] == top else 1, -len(place))
+def _param(place: Sequence[Any], body: Any, missing: bool) -> str | None:
+    """Where an error is, as the client wrote it: pydantic also names which of several kinds it tried."""
+    named: list[str] = []
+    value = body
+    steps = place[1:] if place[:1] == ("body",) else place
+    for number, part in enumerate(steps):
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
+            value = value[part]
+        elif place[:1] == ("body",) and not (missing and number == len(steps) - 1):
+            continue
+        named.append(str(part))
+    return ".".join(named) or None
 
 
 def _http_error(error: AnyHTTPException) -> ApiError:

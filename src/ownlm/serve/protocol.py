@@ -13,6 +13,8 @@ from .errors import ApiError
 
 # Bytes of a request's line and headers.
 MOST_HEADER_BYTES = 32 * 1024
+# Seconds for which a client that was refused may go on sending what is thrown away.
+_FAREWELL = 2
 
 
 class Protocol(H11Protocol):
@@ -24,6 +26,7 @@ class Protocol(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._reading: asyncio.TimerHandle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -37,8 +40,10 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         # The body of a request that was refused early is read to its end and thrown away, so that the client comes to
         # read why; otherwise the body's time is the application's to watch.
@@ -57,11 +62,18 @@ class Protocol(H11Protocol):
     def _refuse(self, error: ApiError) -> None:
         response = error.response()
         headers = [*response.raw_headers, (b"connection", b"close")]
+        self._refused = True
+        self._stop_waiting()
         # An answer may be under way already; the connection is closed then.
         with contextlib.suppress(h11.LocalProtocolError):
             start = h11.Response(status_code=error.status_code, headers=headers, reason=b"")
             for event in (start, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
+            if self.transport.can_write_eof():
+                # Closed with data unread, the connection would be reset, and the client never read why.
+                self.transport.write_eof()
+                self._reading = self.loop.call_later(_FAREWELL, self.transport.close)
+                return
         self.transport.close()
 
     def _stop_waiting(self) -> None:
