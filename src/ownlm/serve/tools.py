@@ -89,43 +89,40 @@ class CallReader:
     def __init__(self, names: Collection[str], *, only_first: bool = False) -> None:
         self._names, self._only_first = frozenset(names), only_first
         self._held = ""
-        self._begun = False
-        self._called = False
+        self._begun = self._called = self._behind = False
 
     def push(self, text: str) -> list[str | Call]:
-        """Takes more text; returns what is certain now, in its order."""
+        """Takes more text; returns what is certain now, in its order. White space around calls is theirs."""
         self._held += text
         found: list[str | Call] = []
         while self._held:
+            if self._behind:
+                self._held = self._held.lstrip()
             if not self._begun and self._held.lstrip()[:1] in ("", "{", "["):
                 # Perhaps the whole answer is a call in bare JSON, which shows at its end.
                 return found
             self._begun = True
             start = self._held.find(OPEN)
-            if start < 0:
-                certain = len(self._held) - _overlap(self._held, OPEN)
-                found += self._text(self._held[:certain])
-                self._held = self._held[certain:]
+            before = self._held[: len(self._held) - _overlap(self._held, OPEN) if start < 0 else start].rstrip()
+            if before:
+                found.append(before)
+                self._held, start = self._held[len(before) :], start - len(before)
+                self._behind = False
+            end = self._held.find(CLOSE) + len(CLOSE)
+            if start < 0 or end < len(CLOSE):
                 return found
-            found += self._text(self._held[:start], before_call=True)
-            self._held = self._held[start:]
-            end = self._held.find(CLOSE)
-            if end < 0:
-                return found
-            block, self._held = self._held[: end + len(CLOSE)], self._held[end + len(CLOSE) :]
-            calls = self._calls(block[len(OPEN) : -len(CLOSE)])
-            found += self._text(block) if calls is None else calls
+            block, self._held = self._held[:end], self._held[end:]
+            calls = self._calls(block.strip()[len(OPEN) : -len(CLOSE)])
+            found += [block] if calls is None else calls
         return found
 
     def finish(self) -> list[str | Call]:
         """No text follows; returns the rest. An answer that was cut within a call has that as text."""
         rest, self._held = self._held, ""
         calls = self._calls(rest.strip().removeprefix(OPEN).removesuffix(CLOSE))
-        return self._text(rest) if calls is None else calls
-
-    def _text(self, text: str, before_call: bool = False) -> list[str | Call]:
-        # White space around calls is theirs.
-        return [text] if text.strip() or (text and not self._called and not before_call) else []
+        if calls is not None:
+            return calls
+        return [] if not rest or (self._behind and rest.isspace()) else [rest]
 
     def _calls(self, text: str) -> list[str | Call] | None:
         """The calls that a text consists of; None where it is something else."""
@@ -137,7 +134,7 @@ class CallReader:
         if not calls or (isinstance(value, list) and len(calls) < len(value)):
             return None
         kept = calls if not self._only_first else calls[: 0 if self._called else 1]
-        self._called = True
+        self._called = self._behind = True
         return [*kept]
 
     def _call(self, value: Any) -> Call | None:
