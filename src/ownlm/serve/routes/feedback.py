@@ -21,7 +21,7 @@ router = APIRouter(route_class=StrictRoute, tags=["feedback"])
 @router.post(
     "/v1/feedback",
     response_model=FeedbackAnswer,
-    responses={**ERRORS, 501: {**ERRORS[500], "description": "This server has no store"}},
+    responses=ERRORS,
     openapi_extra=examples(id="chatcmpl-...", rating="down", reason="Too long", correction="Yes."),
 )
 async def give_feedback(request: Request, body: FeedbackRequest) -> Response:
@@ -29,7 +29,7 @@ async def give_feedback(request: Request, body: FeedbackRequest) -> Response:
     store, key = serving_of(request).store, key_of(request)
     if store is None:
         message = "this server keeps no conversations; it was started without --store"
-        raise ApiError(501, message, code="no_store", headers={"x-should-retry": "false"})
+        raise ApiError(404, message, code="no_store")
     add = functools.partial(
         store.feedback.add,
         body.id,
