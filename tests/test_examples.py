@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ownlm.cli.main import main
 from ownlm.data.recipe import Recipe, read_recipe
 from ownlm.tokens.build import build_dataset
 from ownlm.tokens.shards import TokenDataset
@@ -74,3 +76,22 @@ def test_the_recipes_that_the_guide_shows_read(page: str) -> None:
     assert recipes
     for recipe in recipes:
         assert Recipe.model_validate(recipe).sources
+
+
+def test_what_the_guide_to_generating_shows_runs(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "generation.md").read_text().replace("smollm2-135m-instruct", str(corpus / "base"))
+    monkeypatch.chdir(tmp_path)
+    schema, *_ = re.findall(r"```json\n(.*?)```", page, re.S)
+    (tmp_path / "ticket.json").write_text(schema)
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(block, "docs/generation.md", "exec"), {})
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    assert len(lines) >= 3
+    for line in lines:
+        capfd.readouterr()
+        assert main([*shlex.split(line)[1:], "--seed", "1"]) == 0
+        shown = capfd.readouterr().out.strip()
+        # The tiny model's context may end within the object.
+        assert shown.startswith("{") if "--json-schema" in line else shown

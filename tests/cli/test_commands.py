@@ -133,6 +133,38 @@ def test_generate_names_a_wrong_option(ownlm: Run, corpus: Path, option: str, va
     assert str(outcome.object["error"]["where"]).strip("-") == option.strip("-")
 
 
+def test_generate_follows_a_constraint(ownlm: Run, corpus: Path, tmp_path: Path):
+    (tmp_path / "schema.json").write_text(
+        '{"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 3}'
+    )
+    (tmp_path / "sums.lark").write_text('start: /[0-9]/ "+" /[0-9]/')
+    line = ["generate", corpus / "base", "--prompt", "The model", "--n", "3", "--json"]
+    lists = ownlm(*line, "--json-schema", tmp_path / "schema.json").object
+    assert all(len(json.loads(text)) in (2, 3) for text in lists["texts"]) and set(lists["finish_reasons"]) == {"stop"}
+    assert set(ownlm(*line, "--choice", "yes", "--choice", "no").object["texts"]) <= {"yes", "no"}
+    assert all(len(text) == 4 and text.isdigit() for text in ownlm(*line, "--regex", r"\d{4}").object["texts"])
+    assert all(text[1] == "+" for text in ownlm(*line, "--grammar", tmp_path / "sums.lark").object["texts"])
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message"),
+    [
+        (["--regex", "(a"], "--regex", "unclosed group"),
+        (["--json-schema", "schema.json"], "--json-schema", "'not'"),
+        (["--json-schema", "missing.json"], "missing.json", "no such file"),
+        (["--regex", "a", "--choice", "b"], None, "--regex and --choice"),
+        (["--frequency-penalty", "3"], "--frequency-penalty", "2"),
+    ],
+)
+def test_generate_says_what_is_wrong_with_a_constraint(
+    ownlm: Run, corpus: Path, tmp_path: Path, options: list[str], where: str | None, message: str
+):
+    (tmp_path / "schema.json").write_text('{"not": {}}')
+    outcome = ownlm("generate", corpus / "base", "--prompt", "x", *options, "--json")
+    assert outcome.code == 2
+    assert outcome.object["error"]["where"] == where and message in outcome.object["error"]["message"]
+
+
 def test_a_prompt_that_does_not_fit_is_an_error(ownlm: Run, corpus: Path):
     outcome = ownlm("generate", corpus / "base", "--prompt", "word " * 500, "--json")
     assert outcome.code == 2

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import tokenizers
 import torch
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from ownlm.model.families import config_from_user
 from ownlm.model.transformer import Transformer
@@ -40,6 +40,36 @@ def tokenizer() -> Tokenizer:
     )
     backend.train_from_iterator([TEXT], trainer)
     return Tokenizer.from_parts(backend, bos=None, eos="<|endoftext|>", pad=None)
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_like() -> Tokenizer:
+    """As Llama 2 has it: ▁ for spaces, bytes for what has no token, and no space at the beginning of a text."""
+    letters = [chr(code) for code in range(33, 127)]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *letters]
+    pieces += ["▁the", "or", "er", "▁{", '{"', '▁"', '":', "▁▁", "▁a", "好", "▁tr", "ue", "▁yes", "no", "es"]
+    merges = [("▁", "{"), ("{", '"'), ("▁", '"'), ('"', ":"), ("▁", "▁"), ("▁", "a"), ("n", "o"), ("e", "s")]
+    backend = tokenizers.Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, merges, unk_token="<unk>", byte_fallback=True)
+    )
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.add_special_tokens(["<unk>", "<s>", "</s>"])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return Tokenizer.from_parts(backend, bos="<s>", eos="</s>")
+
+
+@pytest.fixture(scope="session")
+def unigram() -> Tokenizer:
+    """SentencePiece's own spelling of spaces, without bytes: it can say printable ASCII only."""
+    letters = [(chr(code), -3.0) for code in range(33, 127)]
+    pieces = [("<unk>", 0.0), ("▁", -1.0), ("▁a", -2.0), ("▁yes", -2.0), ('{"', -2.0), *letters, ("é", -3.0)]
+    backend = tokenizers.Tokenizer(models.Unigram(pieces, 0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    backend.add_special_tokens(["</s>"])
+    return Tokenizer.from_parts(backend, eos="</s>")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import itertools
 import pytest
 from pydantic import ValidationError
 
+from ownlm.engine.constraints import Choice
 from ownlm.engine.requests import TRANSITIONS, Answer, SamplingOptions, State
 from ownlm.errors import ConfigError
 
@@ -30,6 +31,15 @@ from ownlm.errors import ConfigError
         ({"n": 0}, "n"),
         ({"n": 10**6}, "n"),
         ({"logprobs": 21}, "logprobs"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty"),
+        ({"presence_penalty": float("nan")}, "presence_penalty"),
+        ({"logit_bias": {3: 101}}, "logit_bias"),
+        ({"logit_bias": {3: float("nan")}}, "logit_bias"),
+        ({"logit_bias": {-1: 1}}, "logit_bias"),
+        ({"logit_bias": [(3, 1), (3, 2)]}, "logit_bias"),
+        ({"stop_token_ids": [-2]}, "stop_token_ids"),
+        ({"min_tokens": 300}, "min_tokens"),
+        ({"constraint": {"type": "object"}}, "constraint"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, object], where: str) -> None:
@@ -52,6 +62,9 @@ def test_options_are_frozen_and_take_one_stop_text_or_several() -> None:
     with pytest.raises(ValidationError):
         options.temperature = 1.0  # type: ignore[misc]
     assert SamplingOptions(**dict(options)) == options
+    full = SamplingOptions(logit_bias={"5": 1, 7: -2.5}, stop_token_ids=[3], constraint=Choice(["a", "b"]))
+    assert full.logit_bias == ((5, 1.0), (7, -2.5)) and full.stop_token_ids == (3,)
+    assert SamplingOptions(**dict(full)) == full and hash(full) == hash(SamplingOptions(**dict(full)))
 
 
 def test_every_state_leads_to_an_end_and_ends_lead_nowhere() -> None:

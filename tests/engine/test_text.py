@@ -134,3 +134,10 @@ def test_a_character_appears_with_its_last_byte(tokenizer: Tokenizer) -> None:
     assert [stream.push(byte[b]) for b in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
     assert stream.push(byte[0xF0]) == ""
     assert stream.finish() == "�"
+
+
+def test_the_first_tokens_are_not_looked_through(tokenizer: Tokenizer) -> None:
+    stream = TextStream(Detokenizer(tokenizer), ("b",), unsearched=3)
+    letter = {c: tokenizer.encode(c)[0] for c in "ab"}
+    assert [stream.push(letter[c]) for c in "abbab"] == ["a", "b", "b", "a", ""]
+    assert stream.stopped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,15 +12,19 @@ from .sampling import (
     Adapter,
     Device,
     Dtype,
+    FrequencyPenalty,
     MaxTokens,
     MinP,
     ModelName,
+    PresencePenalty,
     RepetitionPenalty,
     Seed,
     Temperature,
     TopK,
     TopP,
+    constraint_of,
     load_engine,
+    naming,
     sampling_options,
 )
 from .usage import whole_text
@@ -40,7 +45,21 @@ def generate(
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
+    frequency_penalty: FrequencyPenalty = 0.0,
+    presence_penalty: PresencePenalty = 0.0,
     seed: Seed = None,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="Write JSON that fits the JSON Schema in FILE.", metavar="FILE")
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option(help="Write a text that the regular expression matches as a whole.", metavar="R")
+    ] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option(help="Write this text or another --choice; may be repeated.", metavar="TEXT")
+    ] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help="Write a text of the Lark grammar in FILE.", metavar="FILE")
+    ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -50,6 +69,7 @@ def generate(
 
     The texts go to stdout. Sampling is by the options below; --temperature 0 always gives the same answer.
     """
+    option, constraint = constraint_of(json_schema, regex, choice, grammar)
     options = sampling_options(
         n=n,
         max_tokens=max_tokens,
@@ -58,15 +78,18 @@ def generate(
         top_p=top_p,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        frequency_penalty=frequency_penalty,
+        presence_penalty=presence_penalty,
         seed=seed,
+        constraint=constraint,
         stop=tuple(stop or ()),
     )
     engine = load_engine(model, dtype, device, adapter)
+    asked: str | list[int] = prompt
     if chat:
-        messages = [{"role": "user", "content": prompt}]
-        answers = engine.generate([engine.tokenizer.render(messages, add_generation_prompt=True)], options)
-    else:
-        answers = engine.generate([prompt], options)
+        asked = engine.tokenizer.render([{"role": "user", "content": prompt}], add_generation_prompt=True)
+    with naming(option):
+        answers = engine.generate([asked], options)
     texts = [answer.text for answer in answers]
     written = sum(len(answer.tokens) for answer in answers)
     read = answers[0].prompt_tokens

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from ..engine.constraints import Constraint
     from ..engine.engine import Engine
     from ..engine.requests import SamplingOptions
 
@@ -19,6 +23,12 @@ TopK = Annotated[int, typer.Option(help="Draw from the K likeliest tokens; 0 is 
 TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens that add up to P.", metavar="P")]
 MinP = Annotated[float, typer.Option(help="Draw from tokens at least P times as likely as the best.", metavar="P")]
 RepetitionPenalty = Annotated[float, typer.Option(help="Above 1 makes repeated tokens less likely.", metavar="R")]
+FrequencyPenalty = Annotated[
+    float, typer.Option(help="Above 0 makes a token less likely each time it is used; -2 to 2.", metavar="F")
+]
+PresencePenalty = Annotated[
+    float, typer.Option(help="Above 0 makes tokens less likely that are used already; -2 to 2.", metavar="F")
+]
 Seed = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.", metavar="S")]
 Adapter = Annotated[str | None, typer.Option(help="The folder of an adapter for the model.", metavar="DIR")]
 Dtype = Annotated[str, typer.Option(help="What it computes in: auto, float32 or bfloat16.", metavar="TYPE")]
@@ -35,6 +45,48 @@ def sampling_options(**values: object) -> SamplingOptions:
     except ConfigError as error:
         option = f"--{error.where.replace('_', '-')}" if error.where else None
         raise UserError(error.message, where=option, hint=error.hint) from None
+
+
+def constraint_of(
+    json_schema: Path | None, regex: str | None, choice: list[str] | None, grammar: Path | None
+) -> tuple[str, Constraint | None]:
+    """The one constraint that the user asked for, if any, and by which option.
+
+    Raises:
+        UserError: several were given, or a file cannot be read, or it is not what it should be.
+    """
+    from ..engine.constraints import Choice, Grammar, JsonSchema, Regex
+    from ..errors import UserError
+    from ..files import read_text
+
+    chosen: dict[str, Callable[[], Constraint]] = {}
+    if json_schema is not None:
+        chosen["--json-schema"] = lambda: JsonSchema(read_text(json_schema))
+    if regex is not None:
+        chosen["--regex"] = lambda: Regex(regex)
+    if choice:
+        chosen["--choice"] = lambda: Choice(choice)
+    if grammar is not None:
+        chosen["--grammar"] = lambda: Grammar(read_text(grammar))
+    if len(chosen) > 1:
+        raise UserError(f"{' and '.join(chosen)} cannot be had at once", hint="give one of them")
+    for option, make in chosen.items():
+        with naming(option):
+            return option, make()
+    return "", None
+
+
+@contextlib.contextmanager
+def naming(option: str) -> Iterator[None]:
+    """What is wrong with a constraint is named as the user typed it."""
+    from ..errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        # A file that cannot be read is named already.
+        where = option if error.where == "constraint" else error.where
+        raise type(error)(error.message, where=where, hint=error.hint) from None
 
 
 def load_engine(model: str, dtype: str, device: str, adapter: str | None = None) -> Engine:

@@ -30,9 +30,11 @@ from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
 from .cache import SMALLEST, KVCache, Row, room_for
+from .draw import Draw
+from .grammars import CompiledGrammar, GrammarCompiler
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
 from .runner import Runner
-from .sampler import Draw, logprobs, sample
+from .sampler import logprobs, sample
 from .scheduler import Scheduler
 from .text import Detokenizer, TextStream
 
@@ -112,6 +114,7 @@ class Engine:
         self.context = min(config.max_positions, room_for(cache_tokens + 1) // 2)
         self._runner = Runner(model)
         self._detokenizer = Detokenizer(tokenizer)
+        self.grammars = GrammarCompiler(tokenizer)
         self._cache = KVCache(config, model.compute_dtype, model.device)
         self._scheduler = Scheduler(
             max_sequences=max_sequences, cache_tokens=cache_tokens, prefill_tokens=prefill_tokens, room_for=room_for
@@ -142,7 +145,9 @@ class Engine:
         """Queues a request and returns its id, by which its events are known.
 
         Raises:
-            UserError: an empty prompt, one that leaves no room in the context, or ids that are no tokens.
+            UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, or a constraint
+                that cannot be compiled. Where that may take a while, ``grammars.compiled`` is called before, in a
+                thread of its own.
         """
         return self._submit(self._prompt(prompt), options or SamplingOptions())[0].request
 
@@ -222,6 +227,7 @@ class Engine:
         return [start, *ids]
 
     def _submit(self, prompt: tuple[int, ...], options: SamplingOptions) -> list[Answer]:
+        grammar = self._grammar(options)
         request = next(self._ids)
         limit = min(options.max_tokens, self.context - len(prompt))
         seed = options.seed
@@ -234,12 +240,22 @@ class Engine:
                 seed=seed,
                 prompt=prompt,
                 index=answer.index,
-                vocab_size=self.tokenizer.vocab_size,
-                device=self._runner.device,
+                stop_ids=self.tokenizer.stop_ids,
+                grammar=grammar,
             )
-            self._live[answer] = _Live(answer, draw, TextStream(self._detokenizer, options.stop))
+            text = TextStream(self._detokenizer, options.stop, unsearched=options.min_tokens)
+            self._live[answer] = _Live(answer, draw, text)
             self._scheduler.add(answer)
         return answers
+
+    def _grammar(self, options: SamplingOptions) -> CompiledGrammar | None:
+        """The options' constraint, compiled; also checks what they say of tokens by their ids."""
+        vocab = self.tokenizer.vocab_size
+        biased = [token for token, _ in options.logit_bias]
+        for name, ids in (("logit_bias", biased), ("stop_token_ids", options.stop_token_ids)):
+            if wrong := [token for token in ids if token >= vocab]:
+                raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=name)
+        return None if options.constraint is None else self.grammars.compiled(options.constraint)
 
     def _stream(self, prompt: tuple[int, ...], options: SamplingOptions) -> Iterator[Event]:
         # Submitted with the first event, so that a stream nobody reads computes nothing.
@@ -336,17 +352,19 @@ class Engine:
 
     def _take(self, live: _Live, token: int, logprob: TokenLogprob | None) -> Event:
         """The answer goes on with a token, or ends."""
-        answer, options = live.answer, live.draw.options
+        answer = live.answer
         reason: FinishReason | None = None
-        if token in self.tokenizer.stop_ids and not options.ignore_eos:
+        if live.draw.failure is not None:
+            return self._fail(live, live.draw.failure)
+        if token in live.draw.stop_ids:
             self._end(live, State.FINISHED)
             return Event(answer.request, answer.index, live.text.finish(), finish_reason="stop")
         answer.tokens.append(token)
         live.draw.took(token)
         text = live.text.push(token)
-        if not live.text.stopped and len(answer.tokens) == answer.limit:
+        if not live.text.stopped and (live.draw.finished or len(answer.tokens) == answer.limit):
             text += live.text.finish()
-            reason = "length"
+            reason = "stop" if live.draw.finished else "length"
         if live.text.stopped:
             reason = "stop"
         if reason:

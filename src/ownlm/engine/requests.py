@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, InstanceOf, ValidationInfo, field_validator
 
 from ..config import Config, validate
+from .constraints import Constraint
 
 FinishReason = Literal["stop", "length", "error"]
 
@@ -17,6 +18,8 @@ FinishReason = Literal["stop", "length", "error"]
 class _SamplingFields(Config):
     max_tokens: int = Field(256, ge=1)
     """The most tokens an answer has; one that reaches the end of the model's context ends there."""
+    min_tokens: int = Field(0, ge=0)
+    """Nothing ends an answer before it has so many tokens, but ``max_tokens`` and a constraint that is fulfilled."""
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     """Divides the logits: below 1 is more certain, above 1 more varied, and 0 always takes the likeliest token."""
     top_k: int = Field(0, ge=0)
@@ -27,10 +30,20 @@ class _SamplingFields(Config):
     """Only tokens at least this fraction as likely as the likeliest may be drawn (Nguyen et al. 2024)."""
     repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Above 1 makes tokens of the prompt and of the answer so far less likely (Keskar et al. 2019)."""
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    """Taken off a token's logit once for each time that the answer has it already."""
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    """Taken off the logits of all tokens that the answer has already."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to the logits of these tokens, by id: from -100, which bans a token, to 100; given as a mapping or pairs."""
+    constraint: InstanceOf[Constraint] | None = None
+    """What the answer's text must be: JSON of a schema, a match of a regular expression, ... (constraints.py)."""
     seed: int | None = None
     """Makes drawn answers repeatable: the same seed, prompt and options give the same answers. None draws a seed."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer; it holds what stands before the first of them."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Further tokens that end the answer, which does not hold them; they do so with ``ignore_eos`` as well."""
     n: int = Field(1, ge=1, le=128)
     """Answers to each prompt."""
     ignore_eos: bool = False
@@ -49,6 +62,39 @@ class _SamplingFields(Config):
         if "" in value:
             raise ValueError("a stop text must not be empty")
         return value
+
+    @field_validator("stop_token_ids")
+    @classmethod
+    def _token_ids(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        _check_ids(value)
+        return value
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, Mapping) else value
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _within_bounds(cls, value: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        _check_ids([token for token, _ in value])
+        if wrong := [bias for _, bias in value if not -100 <= bias <= 100]:
+            raise ValueError(f"a bias is from -100 to 100, and this is {wrong[0]}")
+        if len({token for token, _ in value}) < len(value):
+            raise ValueError("a token has two biases")
+        return value
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _can_end(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("max_tokens", value):
+            raise ValueError(f"max_tokens is {info.data['max_tokens']}, and min_tokens cannot be more")
+        return value
+
+
+def _check_ids(ids: Sequence[int]) -> None:
+    if wrong := [number for number in ids if number < 0]:
+        raise ValueError(f"{wrong[0]} is not a token's id")
 
 
 class SamplingOptions(_SamplingFields):
@@ -149,8 +195,8 @@ class Event:
         text: what may be shown now; empty while a character or a possible stop text is incomplete.
         token: the token; None where the token is not part of the answer, as the one that ends it.
         logprob: of ``token``, where asked for.
-        finish_reason: set in an answer's last event: ``stop`` (the model ended it, or a stop text), ``length``
-            (``max_tokens``, or the end of the context), ``error``.
+        finish_reason: set in an answer's last event: ``stop`` (the model ended it, or a stop text, or a constraint
+            that nothing can be added to), ``length`` (``max_tokens``, or the end of the context), ``error``.
         error: why an answer failed.
     """
 

@@ -45,10 +45,12 @@ class TextStream:
     Args:
         detokenizer: of the model's tokenizer.
         stop: texts that end the answer.
+        unsearched: what the first so many tokens make certain is not looked through for stop texts.
     """
 
-    def __init__(self, detokenizer: Detokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, detokenizer: Detokenizer, stop: Sequence[str] = (), unsearched: int = 0) -> None:
         self.stopped = False
+        self._unsearched = unsearched
         self._detokenizer = detokenizer
         self._stop = tuple(stop)
         self._held = ""
@@ -92,7 +94,7 @@ class TextStream:
         self._shown = max(self._shown, shown)
         if self.stopped:
             return ""
-        if not self._stop:
+        if not self._stop or len(self._tokens) <= self._unsearched:
             return text
         text = self._held + text
         found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
