@@ -18,7 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Where a package's import name is not its own name.
-PACKAGES = {"mlflow": "mlflow-skinny", "pydantic_core": "pydantic", "yaml": "pyyaml", "docx": "python-docx", "stdnum": "python-stdnum"}
+PACKAGES = {
+    "mlflow": "mlflow-skinny",
+    "pydantic_core": "pydantic",
+    "yaml": "pyyaml",
+    "docx": "python-docx",
+    "stdnum": "python-stdnum",
+}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 
 

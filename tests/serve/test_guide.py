@@ -33,9 +33,19 @@ def test_every_option_told_is_one_of_the_command():
     info = CommandInfo(name="serve", callback=serve)
     command = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
     options = {name for parameter in command.params for name in parameter.opts}
-    told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", GUIDE)) - {"--json", "--requests-per-minute", "--tokens-per-day"}
+    told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", GUIDE)) - {
+        "--json",
+        "--requests-per-minute",
+        "--tokens-per-day",
+    }
     assert told <= options
-    assert {name for name in options if name.startswith("--")} - told <= {"--port", "--name", "--adapter", "--dtype", "--device"}
+    assert {name for name in options if name.startswith("--")} - told <= {
+        "--port",
+        "--name",
+        "--adapter",
+        "--dtype",
+        "--device",
+    }
 
 
 def test_every_address_is_told(server: Running):

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from ..engine.requests import Event, SamplingOptions
 from ..engine.worker import Stream
-from ..errors import OwnlmError
+from ..errors import ModelError, OwnlmError
 from ..store.records import Answer, Conversation
 from .errors import ApiError, to_json
 from .served import Served
@@ -165,8 +165,9 @@ DONE = b"data: [DONE]\n\n"
 
 
 def _failure(error: Exception) -> Exception:
-    """Why an answer failed, as the client is told; the user's input was checked before."""
-    if isinstance(error, OwnlmError) and error.exit_code == 1:
+    """Why an answer failed, as the client is told."""
+    if isinstance(error, OwnlmError) and not isinstance(error, ModelError):
+        # Stopped by force, or a constraint that cannot be followed any further.
         return error
     log.error("an answer failed", exc_info=error)
     return ApiError(500, "the engine failed at this request", code="engine_error")

@@ -7,12 +7,15 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from ..engine.constraints import Constraint
 from ..engine.engine import Engine
-from ..engine.worker import EngineWorker
+from ..engine.grammars import SECONDS
+from ..engine.worker import Busy, EngineWorker
 from ..errors import UserError
 from ..model.transformer import Transformer
 from ..tokens.frame import frame_of
@@ -28,6 +31,10 @@ Capability = Literal["chat", "completions", "embeddings"]
 # What is rendered and tokenized in the event loop; anything longer goes to a thread, so that nobody waits for it.
 SHORT_CHARACTERS = 10_000
 SHORT_MESSAGES = 20
+# Threads in which constraints are compiled, and requests that may wait for it. Known ones take no time, and of the
+# others one at a time is compiled.
+COMPILERS = 4
+MOST_COMPILING = 64
 # Tokens that are embedded in one go, between two of the engine's steps.
 EMBEDDED_AT_ONCE = 2048
 
@@ -58,6 +65,8 @@ class Served:
         self.created = int(time.time())
         self.release: str | None = None
         self.texts = TokenTexts(tokenizer)
+        # Apart from the other threads, which must not wait behind a constraint that takes long.
+        self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), 0
         self._frame = None if model.config.causal else frame_of(tokenizer, pair=False, causal=False)
 
     async def find_release(self) -> None:
@@ -102,6 +111,30 @@ class Served:
 
         short = len(given) <= SHORT_MESSAGES and sum(len(one["content"]) for one in written) <= SHORT_CHARACTERS
         return Prompt(await _here_or_there(render, short), given)
+
+    async def compile(self, constraint: Constraint) -> None:
+        """Has a constraint compiled in a thread, so that the engine finds it done.
+
+        Raises:
+            UserError: it cannot be.
+            MissingExtra: the library for it is not installed.
+            Busy: too many wait for theirs.
+        """
+        assert self.engine is not None
+        if self._compiling >= MOST_COMPILING:
+            raise Busy(int(SECONDS))
+        self._compiling += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.grammars.compiled, constraint)
+        finally:
+            self._compiling -= 1
+
+    def close(self) -> None:
+        """Ends the threads and processes that work for it."""
+        self.worker.close()
+        self._compilers.shutdown(wait=False, cancel_futures=True)
+        if self.engine is not None:
+            self.engine.grammars.close()
 
     async def encode(self, text: str) -> list[int]:
         """A text prompt's ids, with the token that begins a document where the model expects it."""

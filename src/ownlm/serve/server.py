@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes the connections and the engine."""
-        await asyncio.to_thread(self.serving.served.worker.close)
+        await asyncio.to_thread(self.serving.served.close)
         for task in self._tasks:
             task.cancel()
         await super().shutdown(sockets)

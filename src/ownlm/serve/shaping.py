@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..engine.constraints import Choice, Constraint, Grammar, JsonObject, JsonSchema, Regex
 from ..engine.requests import SamplingOptions
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from .errors import ApiError
-from .schemas.chat import ChatRequest, JSONObjectFormat, JSONSchemaFormat, NamedTool, Tool
+from .schemas.chat import (
+    ChatRequest,
+    ChoiceFormat,
+    GrammarFormat,
+    JSONObjectFormat,
+    JSONSchemaFormat,
+    NamedTool,
+    RegexFormat,
+    ResponseFormat,
+    Tool,
+)
 from .schemas.common import Sampling
+from .served import Served
 from .tools import call_schema
 
 # Fields whose name and meaning are the engine's too.
@@ -20,6 +32,7 @@ _SAME = (
     "seed",
     "stop",
     "n",
+    "min_tokens",
     "ignore_eos",
     "presence_penalty",
     "frequency_penalty",
@@ -47,7 +60,9 @@ def sampling_options(request: Sampling, *, max_tokens: int, logprobs: int | None
     elif request.top_p is not None:
         values["top_p"] = request.top_p
     if request.logit_bias:
-        values["logit_bias"] = {int(token): bias for token, bias in request.logit_bias.items()}
+        values["logit_bias"] = tuple((int(token), bias) for token, bias in request.logit_bias.items())
+    if request.stop_token_ids:
+        values["stop_token_ids"] = tuple(request.stop_token_ids)
     try:
         return SamplingOptions(max_tokens=max_tokens, logprobs=logprobs, **values, **more)
     except ConfigError as error:
@@ -63,17 +78,36 @@ def offered_tools(request: ChatRequest) -> list[Tool]:
     return tools
 
 
-def constraint_options(request: ChatRequest) -> dict[str, Any]:
-    """The option that holds a chat's answer to what the request wants: a call, or JSON; none where it is free."""
-    if request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool):
-        schema = call_schema([tool.model_dump() for tool in offered_tools(request)])
-        return {"constraint": _schema(schema)}
-    if isinstance(request.response_format, JSONObjectFormat):
-        return {"constraint": _schema({"type": "object"})}
-    if isinstance(request.response_format, JSONSchemaFormat):
-        return {"constraint": _schema(request.response_format.json_schema.schema_ or {})}
-    return {}
+async def constraint_of(served: Served, request: ChatRequest) -> Constraint | None:
+    """What a chat's answer must be, compiled: a call where one is required, or what the response format says.
+
+    Raises:
+        ApiError: 400; it cannot be compiled, or nothing fits it.
+        Busy: too many wait for theirs to be compiled.
+    """
+    forced = request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool)
+    field = "tools" if forced else "response_format"
+    try:
+        constraint = _call(request) if forced else _format(request.response_format)
+        if constraint is not None:
+            await served.compile(constraint)
+    except UserError as error:
+        text = f"{error.message} ({error.hint})" if error.hint else error.message
+        raise ApiError(400, text, param=field, code="invalid_constraint") from None
+    return constraint
 
 
-def _schema(schema: dict[str, Any]) -> Any:
-    raise ApiError(400, "constrained answers are not available", param="response_format")
+def _call(request: ChatRequest) -> Constraint:
+    return JsonSchema(call_schema([tool.model_dump(exclude_none=True) for tool in offered_tools(request)]))
+
+
+def _format(wanted: ResponseFormat | None) -> Constraint | None:
+    if isinstance(wanted, JSONObjectFormat):
+        return JsonObject()
+    if isinstance(wanted, JSONSchemaFormat):
+        return JsonSchema(wanted.json_schema.schema_ or {})
+    if isinstance(wanted, RegexFormat):
+        return Regex(wanted.pattern)
+    if isinstance(wanted, ChoiceFormat):
+        return Choice(wanted.choices)
+    return Grammar(wanted.grammar) if isinstance(wanted, GrammarFormat) else None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import re
-
+from ..engine.token_bytes import BYTE, byte_letters, decoders_of
 from ..tokens.tokenizer import Tokenizer
 
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
@@ -16,6 +13,7 @@ class TokenTexts:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._backend = tokenizer.backend
+        self._letters = byte_letters() if "ByteLevel" in decoders_of(self._backend) else {}
         self._added = {i: token.content for i, token in self._backend.get_added_tokens_decoder().items()}
 
     def bytes_of(self, token: int) -> bytes:
@@ -25,9 +23,9 @@ class TokenTexts:
         written = self._backend.id_to_token(token)
         if written is None:
             return b""
-        if self._is_byte_level and all(character in _BYTES for character in written):
-            return bytes(_BYTES[character] for character in written)
-        if match := _BYTE.fullmatch(written):
+        if all(character in self._letters for character in written):
+            return bytes(self._letters[character] for character in written)
+        if match := BYTE.fullmatch(written):
             return bytes([int(match[1], 16)])
         return written.replace(_SPACE, " ").encode(errors="replace")
 
@@ -38,17 +36,3 @@ class TokenTexts:
             return data.decode()
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
-
-    @functools.cached_property
-    def _is_byte_level(self) -> bool:
-        return "ByteLevel" in repr(self._backend.decoder)
-
-
-def _byte_letters() -> dict[str, int]:
-    """GPT-2's letter for each byte: itself where it can be printed, otherwise one beyond 255 (Radford et al. 2019)."""
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-_BYTES = _byte_letters()

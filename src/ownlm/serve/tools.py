@@ -67,15 +67,30 @@ def _as_text(message: Message) -> Message:
 
 def call_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The JSON Schema of a call of one of the tools, for answers that must be one."""
-    calls = []
-    for tool in tools:
-        function = tool["function"]
-        arguments = function.get("parameters") or {"type": "object", "properties": {}, "additionalProperties": False}
-        properties = {"name": {"const": function["name"]}, "arguments": arguments}
+    calls, definitions = [], {}
+    for number, tool in enumerate(tools):
+        function, place = tool["function"], f"arguments{number}"
+        given = function.get("parameters") or {"properties": {}, "additionalProperties": False}
+        definitions[place] = {"type": "object", **_moved(given, f"#/$defs/{place}")}
+        properties = {"name": {"const": function["name"]}, "arguments": {"$ref": f"#/$defs/{place}"}}
         calls.append(
             {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
         )
-    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+    return {"$defs": definitions, **(calls[0] if len(calls) == 1 else {"anyOf": calls})}
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema whose references to its own parts still find them when it stands within another."""
+    if isinstance(schema, list):
+        return [_moved(part, place) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: place + value[1:]
+        if key == "$ref" and isinstance(value, str) and value.startswith("#")
+        else _moved(value, place)
+        for key, value in schema.items()
+    }
 
 
 class CallReader:

@@ -17,7 +17,7 @@ from ..schemas.chat import ChatCompletion, ChatRequest
 from ..schemas.others import Rendered, RenderRequest, examples
 from ..served import Served
 from ..serving import serving_of
-from ..shaping import constraint_options, offered_tools, sampling_options
+from ..shaping import constraint_of, offered_tools, sampling_options
 from ..tools import CallReader
 from .answers import ChatAnswer, Delta
 from .described import ERRORS, streamed
@@ -61,11 +61,12 @@ class _Chat:
 
     @classmethod
     async def start(cls, request: Request, served: Served, body: ChatRequest) -> _Chat:
+        constraint = await constraint_of(served, body)
         options = sampling_options(
             body,
             max_tokens=body.max_completion_tokens or body.max_tokens or served.context,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-            **constraint_options(body),
+            constraint=constraint,
         )
         prompt = await served.render(body.messages, offered_tools(body))
         generation = await Generation.start(request, served, [prompt.ids], options, "chatcmpl-")

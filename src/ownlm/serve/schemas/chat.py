@@ -11,6 +11,7 @@ from .common import LONGEST_NAME, Sampling, ShortText, Strict, Usage
 MOST_MESSAGES = 4096
 MOST_TOOLS = 128
 MOST_PARTS = 1024
+MOST_CHOICES = 1000
 
 ToolName = Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -112,6 +113,12 @@ class Function(Strict):
     strict: bool | None = None
     """Taken and ignored: arguments follow the schema where a call is required, and as the model knows otherwise."""
 
+    @model_validator(mode="after")
+    def _takes_an_object(self) -> Function:
+        if self.parameters and self.parameters.get("type", "object") != "object":
+            raise ValueError("a function's parameters are an object: its schema has the type 'object'")
+        return self
+
 
 class Tool(Strict):
     """A function that the model may call."""
@@ -164,7 +171,31 @@ class JSONSchemaFormat(Strict):
     json_schema: JSONSchema
 
 
-ResponseFormat = Annotated[TextFormat | JSONObjectFormat | JSONSchemaFormat, Field(discriminator="type")]
+class RegexFormat(Strict):
+    """A text that a regular expression matches as a whole. Not of OpenAI's."""
+
+    type: Literal["regex"]
+    pattern: str
+
+
+class ChoiceFormat(Strict):
+    """One of several texts. Not of OpenAI's."""
+
+    type: Literal["choice"]
+    choices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+
+
+class GrammarFormat(Strict):
+    """A text of a grammar in Lark's notation. Not of OpenAI's."""
+
+    type: Literal["grammar"]
+    grammar: str
+
+
+ResponseFormat = Annotated[
+    TextFormat | JSONObjectFormat | JSONSchemaFormat | RegexFormat | ChoiceFormat | GrammarFormat,
+    Field(discriminator="type"),
+]
 
 
 class ChatRequest(Sampling):

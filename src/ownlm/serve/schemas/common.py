@@ -84,6 +84,10 @@ class Sampling(Ignored):
     """Only tokens at least this fraction as likely as the likeliest. Not of OpenAI's."""
     repetition_penalty: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
     """Above 1 makes tokens of the prompt and the answer less likely. Not of OpenAI's."""
+    min_tokens: int | None = Field(None, ge=0, lt=INT64)
+    """Nothing ends an answer before it has so many tokens, but max_tokens and a format. Not of OpenAI's."""
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(max_length=MOST_STOPS)] | None = None
+    """Further tokens that end an answer. Not of OpenAI's."""
     ignore_eos: bool | None = None
     """Whether to go on past the tokens that end an answer. Not of OpenAI's."""
 
