@@ -100,6 +100,27 @@ def test_a_full_queue_is_a_429_with_retry_after_and_a_deadline_a_504(start_serve
         assert server.chat().status_code == 200
 
 
+def test_the_slow_and_the_many_are_cut_off(start_server: Start, tiny: Any):
+    with start_server(tiny, "--read-timeout", "0.5", "--max-connections", "8", "--timeout", "1") as server:
+        host, _, port = server.address.removeprefix("http://").partition(":")
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+        def cut_off(*parts: bytes) -> bytes:
+            with socket.create_connection((host, int(port)), timeout=30) as connection:
+                for part in parts:
+                    connection.sendall(part)
+                return b"".join(iter(lambda: connection.recv(65536), b""))
+
+        assert b" 408 " in cut_off(b"").split(b"\r\n")[0]
+        assert b" 408 " in cut_off(b"GET /health HTT").split(b"\r\n")[0]
+        assert b" 408 " in cut_off(head, b"Content-Length: 100\r\n\r\n", b"{").split(b"\r\n")[0]
+        crowd = [socket.create_connection((host, int(port))) for _ in range(8)]
+        assert b" 503 " in cut_off(b"").split(b"\r\n")[0]
+        for connection in crowd:
+            connection.close()
+        assert server.chat().status_code == 200
+
+
 @pytest.mark.slow
 def test_two_hundred_that_leave_and_ten_thousand_that_stay(start_server: Start, tiny: Any):
     with start_server(tiny, "--max-queue", "512") as server:

@@ -135,7 +135,20 @@ def check_call(call: Any, names: set[str]) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "names"),
-    [("required", set(SCHEMAS)), ({"type": "function", "function": {"name": "news"}}, {"news"})],
+    [
+        ("required", set(SCHEMAS)),
+        ({"type": "function", "function": {"name": "news"}}, {"news"}),
+        (
+            {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "required",
+                    "tools": [{"type": "function", "function": {"name": name}} for name in ("news", "time")],
+                },
+            },
+            {"news", "time"},
+        ),
+    ],
 )
 def test_a_required_call_is_one_with_the_right_arguments(server: Running, choice: Any, names: set[str]):
     client = server.client()

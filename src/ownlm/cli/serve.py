@@ -37,6 +37,10 @@ def serve(
     timeout: Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")] = 600,
     drain: Annotated[float, typer.Option(help="Seconds accepted requests have once it is told to stop.")] = 60,
     max_body: Annotated[int, typer.Option(help="The most bytes of a request.", min=1024)] = 4 * 2**20,
+    max_connections: Annotated[int, typer.Option(help="Connections open at once; more get 503.", min=1)] = 2048,
+    read_timeout: Annotated[
+        float, typer.Option(help="Seconds within which a request's headers, and its body, must have come.")
+    ] = 30,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name that a server without keys answers to.", metavar="NAME")
     ] = None,
@@ -71,7 +75,8 @@ def serve(
 
     values = {"host": host, "port": port, "name": name, "hosts": tuple(allow_host or ())}
     values |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
-    values |= {"max_body": max_body, "log_messages": log_messages, "retention": retention}
+    values |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
+    values |= {"log_messages": log_messages, "retention": retention}
     config = validate(ServeConfig, values | {"keep_conversations": keep_conversations})
     keys = [*(api_key or ()), *([os.environ[KEY]] if os.environ.get(KEY) else [])]
     as_json = bool((context.obj or {}).get("--json"))

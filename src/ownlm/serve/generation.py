@@ -16,8 +16,12 @@ from ..engine.worker import Stream
 from ..errors import ModelError, OwnlmError
 from ..store.records import Answer, Conversation
 from .errors import ApiError, to_json
+from .leaving import EventStream
 from .served import Served
 from .serving import Serving, key_of, notes_of, serving_of
+
+# Seconds that a client has to read the rest of a stream, once its request's time is up.
+READING = 30
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +142,10 @@ class Generation:
             # The answer is there and paid for; that it was not kept is for the operator to know.
             self._serving.metrics.store_failures.inc()
             log.error("a conversation could not be stored", extra={"fields": {"id": self.id, "error": str(error)}})
+
+    def streamed(self, events: AsyncIterator[bytes]) -> EventStream:
+        """The answer that sends these events, which end with the generation."""
+        return EventStream(events, self.close, self._serving.config.timeout + READING)
 
     def close(self) -> None:
         """Ends what has not ended, and counts what there was; closing twice is fine."""

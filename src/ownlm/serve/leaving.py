@@ -51,20 +51,22 @@ class EventStream(Response):
     Args:
         events: what is sent, in bytes.
         close: called in any case, also when not one event was asked for.
+        seconds: how long it may take; a client that does not read is cut off then.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None], seconds: float) -> None:
         # Proxies would keep events back for a while otherwise.
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._events, self._close = events, close
+        self._events, self._close, self._seconds = events, close, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with contextlib.suppress(ClientLeft):
-                await unless_left(receive, self._send(send))
+                async with asyncio.timeout(self._seconds):
+                    await unless_left(receive, self._send(send))
         finally:
             self._close()
 

@@ -31,9 +31,10 @@ Capability = Literal["chat", "completions", "embeddings"]
 # What is rendered and tokenized in the event loop; anything longer goes to a thread, so that nobody waits for it.
 SHORT_CHARACTERS = 10_000
 SHORT_MESSAGES = 20
-# Threads in which constraints are compiled, and requests that may wait for it. Known ones take no time, and of the
+# Threads in which long texts are tokenized, and constraints compiled; requests that may wait for it. Known ones take no time, and of the
 # others one at a time is compiled.
 COMPILERS = 4
+READERS = 2
 MOST_COMPILING = 64
 # Tokens that are embedded in one go, between two of the engine's steps.
 EMBEDDED_AT_ONCE = 2048
@@ -67,6 +68,7 @@ class Served:
         self.texts = TokenTexts(tokenizer)
         # Apart from the other threads, which must not wait behind a constraint that takes long.
         self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), 0
+        self._readers = ThreadPoolExecutor(READERS, "ownlm-reader")
         self._frame = None if model.config.causal else frame_of(tokenizer, pair=False, causal=False)
 
     async def find_release(self) -> None:
@@ -110,7 +112,7 @@ class Served:
             return self.tokenizer.render(written, add_generation_prompt, offered or None)
 
         short = len(given) <= SHORT_MESSAGES and sum(len(one["content"]) for one in written) <= SHORT_CHARACTERS
-        return Prompt(await _here_or_there(render, short), given)
+        return Prompt(await self._here_or_there(render, short), given)
 
     async def compile(self, constraint: Constraint) -> None:
         """Has a constraint compiled in a thread, so that the engine finds it done.
@@ -132,7 +134,8 @@ class Served:
     def close(self) -> None:
         """Ends the threads and processes that work for it."""
         self.worker.close()
-        self._compilers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._compilers, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self.engine is not None:
             self.engine.grammars.close()
 
@@ -140,13 +143,13 @@ class Served:
         """A text prompt's ids, with the token that begins a document where the model expects it."""
         assert self.engine is not None
         encode = self.engine.encode
-        return await _here_or_there(lambda: encode(text), len(text) <= SHORT_CHARACTERS)
+        return await self._here_or_there(lambda: encode(text), len(text) <= SHORT_CHARACTERS)
 
     async def frame(self, text: str) -> list[int]:
         """The ids of a text that is to become a vector."""
         if self._frame is None and self.engine is not None:
             return await self.encode(text)
-        inner = await _here_or_there(lambda: self.tokenizer.encode(text), len(text) <= SHORT_CHARACTERS)
+        inner = await self._here_or_there(lambda: self.tokenizer.encode(text), len(text) <= SHORT_CHARACTERS)
         return inner if self._frame is None else [*self._frame.before, *inner, *self._frame.after]
 
     def check_documents(self, documents: Sequence[Sequence[int]]) -> None:
@@ -176,6 +179,9 @@ class Served:
         for batch in _batches(documents):
             vectors += await self.worker.call(functools.partial(self._embed, batch))
         return vectors
+
+    async def _here_or_there(self, function: Callable[[], T], here: bool) -> T:
+        return function() if here else await asyncio.get_running_loop().run_in_executor(self._readers, function)
 
     def _embed(self, documents: Sequence[Sequence[int]]) -> list[list[float]]:
         import torch
@@ -226,7 +232,3 @@ def _batches(documents: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
             size = len(document)
         batches[-1].append(document)
     return batches
-
-
-async def _here_or_there(function: Callable[[], T], here: bool) -> T:
-    return function() if here else await asyncio.to_thread(function)

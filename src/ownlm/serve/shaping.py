@@ -14,7 +14,6 @@ from .schemas.chat import (
     GrammarFormat,
     JSONObjectFormat,
     JSONSchemaFormat,
-    NamedTool,
     RegexFormat,
     ResponseFormat,
     Tool,
@@ -71,11 +70,8 @@ def sampling_options(request: Sampling, *, max_tokens: int, logprobs: int | None
 
 def offered_tools(request: ChatRequest) -> list[Tool]:
     """The tools that the model may call."""
-    tools = [] if request.tool_choice == "none" else request.tools or []
-    if isinstance(request.tool_choice, NamedTool):
-        named = request.tool_choice.function.name
-        return [tool for tool in tools if tool.function.name == named]
-    return tools
+    chosen = request.chosen_tools
+    return [tool for tool in request.tools or () if chosen is None or tool.function.name in chosen]
 
 
 async def constraint_of(served: Served, request: ChatRequest) -> Constraint | None:
@@ -85,10 +81,9 @@ async def constraint_of(served: Served, request: ChatRequest) -> Constraint | No
         ApiError: 400; it cannot be compiled, or nothing fits it.
         Busy: too many wait for theirs to be compiled.
     """
-    forced = request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool)
-    field = "tools" if forced else "response_format"
+    field = "tools" if request.must_call else "response_format"
     try:
-        constraint = _call(request) if forced else _format(request.response_format)
+        constraint = _call(request) if request.must_call else _format(request.response_format)
         if constraint is not None:
             await served.compile(constraint)
     except UserError as error:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...store.records import Answer
 from ..errors import JSON, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import EventStream, unless_left
+from ..leaving import unless_left
 from ..reading import StrictRoute
 from ..schemas.chat import ChatCompletion, ChatRequest
 from ..schemas.others import Rendered, RenderRequest, examples
@@ -38,7 +38,7 @@ async def complete_chat(request: Request, body: ChatRequest) -> Response:
     served = serving_of(request).find(body.model, "chat")
     chat = await unless_left(request.receive, _Chat.start(request, served, body))
     if body.stream:
-        return EventStream(chat.chunks(), chat.generation.close)
+        return chat.generation.streamed(chat.chunks())
     try:
         return JSON(await unless_left(request.receive, chat.whole()))
     finally:

@@ -12,7 +12,7 @@ from ...engine.requests import Event
 from ...store.records import Answer
 from ..errors import JSON, ApiError, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import EventStream, unless_left
+from ..leaving import unless_left
 from ..reading import StrictRoute
 from ..schemas.others import MOST_PROMPTS, Completion, CompletionRequest, examples
 from ..served import Served
@@ -39,7 +39,7 @@ async def complete(request: Request, body: CompletionRequest) -> Response:
     served = serving_of(request).find(body.model, "completions")
     completion = await unless_left(request.receive, _Completion.start(request, served, body))
     if body.stream:
-        return EventStream(completion.chunks(), completion.generation.close)
+        return completion.generation.streamed(completion.chunks())
     try:
         return JSON(await unless_left(request.receive, completion.whole()))
     finally:

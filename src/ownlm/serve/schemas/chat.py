@@ -140,6 +140,20 @@ class NamedTool(Strict):
     function: NamedFunction
 
 
+class AllowedTools(Strict):
+    """Some of the tools, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MOST_TOOLS)]
+
+
+class AllowedToolsChoice(Strict):
+    """A choice of some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 class JSONSchema(Strict):
     """What an answer must look like."""
 
@@ -210,7 +224,7 @@ class ChatRequest(Sampling):
     """How many of the likeliest tokens come with each; needs logprobs."""
     response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedToolsChoice | None = None
     """Whether the model may, must not or must call a tool, or which; ``auto`` where there are tools."""
     parallel_tool_calls: bool | None = None
     """false leaves every call after the first away."""
@@ -228,11 +242,27 @@ class ChatRequest(Sampling):
         names = [tool.function.name for tool in self.tools or ()]
         if len(set(names)) < len(names):
             raise ValueError("two tools have one name")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+        if not set(self.chosen_tools or ()) <= set(names):
             raise ValueError("tool_choice names a tool that is not among the tools")
-        if self.tool_choice == "required" and not names:
+        if self.must_call and not names:
             raise ValueError("tool_choice is 'required', and there are no tools")
         return self
+
+    @property
+    def chosen_tools(self) -> list[str] | None:
+        """The names of the tools that may be called, where the choice says; None for all there are."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.function.name]
+        if isinstance(self.tool_choice, AllowedToolsChoice):
+            return [tool.function.name for tool in self.tool_choice.allowed_tools.tools]
+        return [] if self.tool_choice == "none" else None
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer must be a call."""
+        if isinstance(self.tool_choice, AllowedToolsChoice):
+            return self.tool_choice.allowed_tools.mode == "required"
+        return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
 
 
 class TopLogprob(BaseModel):
