@@ -62,7 +62,7 @@ def serve(
 
     It prints one line with its address when it is ready. SIGTERM and Ctrl-C let accepted requests finish first.
     """
-    from ..errors import MissingExtra
+    from ..errors import MissingExtra, UserError
 
     try:
         from ..serve.config import ServeConfig
@@ -78,7 +78,9 @@ def serve(
     values |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     values |= {"log_messages": log_messages, "retention": retention}
     config = validate(ServeConfig, values | {"keep_conversations": keep_conversations})
-    keys = [*(api_key or ()), *([os.environ[KEY]] if os.environ.get(KEY) else [])]
+    keys = [key.strip() for key in (*(api_key or ()), os.environ.get(KEY, "")) if key.strip()]
+    if len(keys) < len(api_key or ()):
+        raise UserError("a key is empty", where="--api-key", hint=f"leave it out, or put one into ${KEY}")
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:

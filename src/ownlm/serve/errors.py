@@ -122,6 +122,8 @@ def validation_error(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError
         message = "the body must be an object of JSON, sent with Content-Type: application/json"
         return ApiError(400, message, code="invalid_value")
     message = str(first["msg"]).removeprefix("Value error, ")
+    if kind == "none_required":
+        message = "this is not supported here, and may only be null"
     return ApiError(400, f"'{param}': {message}" if param else message, param=param, code="invalid_value")
 
 

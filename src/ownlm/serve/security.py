@@ -65,7 +65,7 @@ class Security:
     Args:
         app: what is behind it.
         keys: None where everybody may do everything.
-        hosts: names that a server without keys answers to, besides this machine's own; None for any.
+        hosts: names that a server without keys answers to, besides this machine's own.
         refusal: makes the answer to a browser without a key; None is the error as everybody gets it.
     """
 
@@ -74,7 +74,7 @@ class Security:
         app: ASGIApp,
         *,
         keys: Keys | None,
-        hosts: Sequence[str] | None = (),
+        hosts: Sequence[str] = (),
         refusal: Callable[[Scope, ApiError], ASGIApp | None] = lambda scope, error: None,
     ) -> None:
         self._app, self._keys, self._hosts, self._refusal = app, keys, hosts, refusal
@@ -82,9 +82,11 @@ class Security:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"]["key"] = None
-        if self._keys is None:
+        if scope["path"] in OPEN:
+            pass
+        elif self._keys is None:
             self._check_host(scope)
-        elif scope["path"] not in OPEN:
+        else:
             try:
                 scope["state"]["key"] = await self._who(scope, self._keys)
             except ApiError as error:
@@ -111,8 +113,6 @@ class Security:
         return key
 
     def _check_host(self, scope: Scope) -> None:
-        if self._hosts is None:
-            return
         named = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
         name = named.rpartition(":")[0] if named.rpartition(":")[2].isdigit() else named
         if not is_loopback(name) and name.lower() not in {host.lower() for host in self._hosts}:

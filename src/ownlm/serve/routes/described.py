@@ -26,5 +26,6 @@ ERRORS: Responses = {status: {"model": ErrorBody, "description": words} for stat
 
 def streamed(what: str) -> Responses:
     """The answer of a route that may stream."""
-    schema = {"schema": {"type": "string", "description": f"Server-sent events: {what}, then [DONE]"}}
+    # No type: tools disagree whether it would be that of the whole text or of one event.
+    schema = {"schema": {"description": f"Server-sent events: {what}, then [DONE]"}}
     return {200: {"description": "The answers", "content": {"text/event-stream": schema}}}

@@ -234,6 +234,14 @@ class ChatRequest(Sampling):
     verbosity: ShortText | None = None
     prediction: dict[str, Any] | None = None
     """Taken and ignored: it changes how fast an answer comes, and not what it says."""
+    audio: None = None
+    """Only null: this server speaks in text alone."""
+    web_search_options: None = None
+    """Only null: it searches nothing."""
+    functions: None = None
+    """Only null: tools have taken their place."""
+    function_call: None = None
+    """Only null: tool_choice has taken its place."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> ChatRequest:

@@ -82,7 +82,7 @@ class Sampling(Ignored):
     """Only so many of the likeliest tokens are drawn from; 0 is no limit. Not of OpenAI's."""
     min_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     """Only tokens at least this fraction as likely as the likeliest. Not of OpenAI's."""
-    repetition_penalty: float | None = Field(None, gt=0, le=10, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10, allow_inf_nan=False)
     """Above 1 makes tokens of the prompt and the answer less likely. Not of OpenAI's."""
     min_tokens: int | None = Field(None, ge=0, lt=INT64)
     """Nothing ends an answer before it has so many tokens, but max_tokens and a format. Not of OpenAI's."""
