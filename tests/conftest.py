@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import signal
-from collections.abc import Callable
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,3 +210,80 @@ class Accounts:
         """The row of the one document of a file."""
         (row,) = (row for row in self.rows if row["file"] == file)
         return row
+
+
+class Postgres:
+    """A server of this test run's own, with a user who needs a password."""
+
+    password = "pa ss/w#rd"
+    quoted = "pa%20ss%2Fw%23rd"
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self.binaries = binaries
+        self._folder = folder
+        # The server refuses to run as root.
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            self._user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(folder, "nobody", "nogroup")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://reader:{self.quoted}@127.0.0.1:{self.port}/postgres"
+
+    def start(self, *, fsync: bool = False) -> None:
+        """Makes the database and starts the server; without fsync, since hardly anything here outlives the tests."""
+        secret = self._folder / "password"
+        secret.write_text(self.password)
+        secret.chmod(0o644)
+        self._run("initdb", "-D", "db", "-U", "reader", "--auth=scram-sha-256", "--pwfile=password", "-E", "UTF8", "-N")
+        self._options = (
+            f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync={'on' if fsync else 'off'}"
+        )
+        self.start_again()
+
+    def start_again(self) -> None:
+        """Starts the server on what it left, stopped or killed."""
+        self._run("pg_ctl", "-D", "db", "-w", "-l", "log", "-o", self._options, "start")
+
+    def kill(self) -> None:
+        """Kills the server and all its processes, as a machine would that loses power."""
+        postmaster = int((self._folder / "db" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for process in (postmaster, *map(int, children)):
+            os.kill(process, signal.SIGKILL)
+        while any(Path(f"/proc/{process}").exists() for process in (postmaster, *children)):
+            time.sleep(0.02)
+        (self._folder / "db" / "postmaster.pid").unlink()
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", "db", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self.binaries / program), *arguments]
+        # Not captured: the server would keep a pipe open.
+        with (self._folder / "output").open("ab") as output:
+            subprocess.run(command, cwd=self._folder, check=True, stdout=output, stderr=output, **self._user)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    pytest.importorskip("psycopg")
+    places = [Path(found).resolve().parent for found in [shutil.which("initdb")] if found]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    binaries = next((place for place in places if (place / "pg_ctl").exists()), None)
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
+    # A socket's path must be short, and the folder another user's.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder.chmod(0o755)
+    server = Postgres(binaries, folder)
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -15,11 +15,15 @@ class Answer:
         data: the JSON object that ``--json`` prints to stdout.
         text: what people read, on stderr.
         output: what the user asked to be produced (a model's words, token ids), on stdout, so that it can be piped.
+        printed: the object was printed already, as by a server that says where it is and then goes on.
+        exit_code: of the process.
     """
 
     data: Mapping[str, Any]
     text: str = ""
     output: str = ""
+    printed: bool = False
+    exit_code: int = 0
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

@@ -47,11 +47,19 @@ COMMANDS: Mapping[str, Command] = {
     "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
+    "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
+    "keys create": Command("keys", "create", "Make an API key; it is shown once"),
+    "keys list": Command("keys", "list_keys", "The API keys, and when each was last used"),
+    "keys revoke": Command("keys", "revoke", "Make an API key good for nothing"),
+    "store show": Command("store", "show", "How much the store holds"),
+    "store purge": Command("store", "purge", "Remove conversations older than some days, with their feedback"),
     "doctor": Command("doctor", "doctor", "What this machine has, and what each command would use"),
 }
 GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
     "data": "Prepare and look at training data",
+    "keys": "Make, list and revoke API keys",
+    "store": "Look after conversations and feedback",
 }
 GLOBAL_OPTIONS = (
     ("--json", "print one JSON object to stdout"),
@@ -85,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    return answer.exit_code
 
 
 def split_global(arguments: Sequence[str]) -> tuple[list[str], bool, bool]:
@@ -203,7 +211,8 @@ def _print_answer(answer: Answer, as_json: bool) -> None:
     if not _speaks():
         return
     if as_json:
-        print(json.dumps(plain(answer.data), allow_nan=False), flush=True)
+        if not answer.printed:
+            print(json.dumps(plain(answer.data), allow_nan=False), flush=True)
         return
     if answer.output:
         print(answer.output, flush=True)

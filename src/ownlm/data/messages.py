@@ -10,6 +10,8 @@ from ..errors import DataError, nearest
 ROLES = ("system", "user", "assistant", "tool")
 
 Messages = Sequence[Mapping[str, Any]]
+# What a model may call, each as chat templates read it: {"type": "function", "function": {"name", "parameters", ...}}.
+Tools = Sequence[Mapping[str, Any]]
 
 
 def check_messages(messages: Any) -> None:

@@ -48,7 +48,7 @@ TEXT, SIGNALS, PERSONAL, FINGERPRINTS, CONTAMINATION, QUALITY = (
     "quality",
 )
 # Raised when a stage would give another result for the same content and options.
-VERSIONS = {TEXT: 2, SIGNALS: 1, PERSONAL: 2, FINGERPRINTS: 1, CONTAMINATION: 1, QUALITY: 1}
+VERSIONS = {TEXT: 2, SIGNALS: 1, PERSONAL: 3, FINGERPRINTS: 1, CONTAMINATION: 1, QUALITY: 1}
 # Whose new versions may give other results as well.
 LIBRARIES = {
     TEXT: ("charset-normalizer", "fastwarc", "ftfy", "pypdfium2", "python-docx", "resiliparse", "trafilatura"),

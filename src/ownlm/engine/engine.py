@@ -229,7 +229,7 @@ class Engine:
 
     def _prompt(self, prompt: str | Sequence[int], where: str = "prompt") -> tuple[int, ...]:
         """The prompt's ids, checked; a text begins with the token that the model expects at a document's start."""
-        ids = tuple(self._encode(prompt) if isinstance(prompt, str) else prompt)
+        ids = tuple(self.encode(prompt) if isinstance(prompt, str) else prompt)
         if not ids:
             raise UserError("the prompt is empty", where=where, hint="give at least one token")
         if len(ids) >= self.context:
@@ -244,7 +244,8 @@ class Engine:
             raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=where)
         return ids
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """A text prompt's ids; it begins with the token that the model expects at a document's start."""
         tokenizer = self.tokenizer
         ids = tokenizer.encode(text)
         # An empty text has nothing to go on from but a document's start; GPT-2 marks that by its only special token.

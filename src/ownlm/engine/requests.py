@@ -28,7 +28,7 @@ class _SamplingFields(Config):
     """Only the fewest likeliest tokens whose probabilities reach this sum may be drawn (Holtzman et al. 2020)."""
     min_p: float = Field(0.0, ge=0, le=1)
     """Only tokens at least this fraction as likely as the likeliest may be drawn (Nguyen et al. 2024)."""
-    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(1.0, ge=0.001, le=1000)
     """Above 1 makes tokens of the prompt and of the answer so far less likely (Keskar et al. 2019)."""
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     """Taken off a token's logit once for each time that the answer has it already."""

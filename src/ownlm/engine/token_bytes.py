@@ -42,9 +42,9 @@ class TokenBytes:
         spelled = {number: token for number in ids if (token := backend.id_to_token(number)) is not None}
         self.middle = [b""] * tokenizer.vocab_size
         self.first: dict[int, bytes] = {}
-        kinds = _decoders(backend)
+        kinds = decoders_of(backend)
         if "ByteLevel" in kinds:
-            letters = _byte_letters()
+            letters = byte_letters()
             for number, token in spelled.items():
                 self.middle[number] = _of_letters(token, letters)
         else:
@@ -91,7 +91,7 @@ def _unknown_decoder() -> ModelError:
     )
 
 
-def _decoders(backend: tokenizers.Tokenizer) -> set[str]:
+def decoders_of(backend: tokenizers.Tokenizer) -> set[str]:
     """The kinds of decoders that a tokenizer runs one after the other."""
     if backend.decoder is None:
         return set()
@@ -111,7 +111,7 @@ def _of_letters(token: str, letters: dict[str, int]) -> bytes:
     return token.encode()
 
 
-def _byte_letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """GPT-2's printable letter for each byte."""
     printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
     others = [byte for byte in range(256) if byte not in printable]

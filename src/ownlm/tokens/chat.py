@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..data.messages import Messages, check_messages
+from ..data.messages import Messages, Tools, check_messages
 from ..errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -91,17 +91,29 @@ def training_segments(tokenizer: Tokenizer, messages: Messages) -> list[list[Seg
     return [_segments(answer, {answer.span}) for answer in asked]
 
 
-def pieces(tokenizer: Tokenizer, messages: Messages, add_generation_prompt: bool) -> list[str]:
+def pieces(
+    tokenizer: Tokenizer, messages: Messages, add_generation_prompt: bool, tools: Tools | None = None
+) -> list[str]:
     """A conversation's text, cut at each answer's start and end."""
     check_messages(messages)
-    answers = _answers(tokenizer, messages)
-    return [
-        segment.text for segment in _segments(_rendering(tokenizer, messages, add_generation_prompt, answers), set())
-    ]
+    renders = _WithTools(tokenizer, tools)
+    answers = _answers(renders, messages)
+    return [segment.text for segment in _segments(_rendering(renders, messages, add_generation_prompt, answers), set())]
 
 
 class _Renders(Protocol):
     def render_text(self, messages: Messages, add_generation_prompt: bool = False) -> str: ...
+
+
+@dataclass(frozen=True)
+class _WithTools:
+    """Renders with the same tools each time."""
+
+    tokenizer: Tokenizer
+    tools: Tools | None
+
+    def render_text(self, messages: Messages, add_generation_prompt: bool = False) -> str:
+        return self.tokenizer.render_text(messages, add_generation_prompt, self.tools)
 
 
 @dataclass(frozen=True)

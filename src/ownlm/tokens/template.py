@@ -60,12 +60,19 @@ class ChatTemplate:
                 f"the chat template is broken: {error.message}", where=f"chat template, line {error.lineno}"
             ) from None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool, **names: str | None) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **names: str | None,
+    ) -> str:
         """The conversation as one text.
 
         Args:
             messages: what was said, each with a role and a content.
             add_generation_prompt: whether to end with the words that ask for an answer.
+            tools: what the model may call; None for nothing.
             names: special tokens, such as ``bos_token="<s>"``.
 
         Raises:
@@ -75,7 +82,7 @@ class ChatTemplate:
         values = {
             "messages": messages,
             "add_generation_prompt": add_generation_prompt,
-            "tools": None,
+            "tools": tools,
             "documents": None,
         }
         parts: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import tokenizers
 
-from ..data.messages import Messages, check_messages
+from ..data.messages import Messages, Tools, check_messages
 from ..errors import ModelError, UserError
 from ..files import home, write_json, write_text
 from . import chat
@@ -164,19 +164,24 @@ class Tokenizer:
         """The text of ids, without special tokens unless they are wanted."""
         return self.backend.decode(list(ids), skip_special_tokens=skip_special)
 
-    def render_text(self, messages: Messages, add_generation_prompt: bool = False) -> str:
+    def render_text(self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None) -> str:
         """A conversation's text as the chat template writes it.
+
+        Args:
+            messages: what was said.
+            add_generation_prompt: whether it ends with the words that ask for an answer.
+            tools: what the model may call; a template that does not know tools leaves them out.
 
         Raises:
             DataError: a message is not a role and a text.
             UserError: the template refuses the conversation.
         """
         check_messages(messages)
-        return self._template.render(messages, add_generation_prompt, **self.names)
+        return self._template.render(messages, add_generation_prompt, tools, **self.names)
 
-    def render(self, messages: Messages, add_generation_prompt: bool = False) -> list[int]:
-        """A conversation's ids: the same in training, evaluation, the engine and the server. Raises as render_text."""
-        pieces = self.encode_pieces(chat.pieces(self, messages, add_generation_prompt))
+    def render(self, messages: Messages, add_generation_prompt: bool = False, tools: Tools | None = None) -> list[int]:
+        """A conversation's ids: the same in training, evaluation, the engine and the server. As render_text."""
+        pieces = self.encode_pieces(chat.pieces(self, messages, add_generation_prompt, tools))
         return [token for piece in pieces for token in piece]
 
     @functools.cached_property

@@ -32,6 +32,7 @@ TOKENS = [
     ("Google", "ya29." + _drawn(60)),
     ("SendGrid", "SG." + _drawn(22) + "." + _drawn(43)),
     ("Hugging Face", "hf_" + _drawn(34)),
+    ("ownlm", f"ownlm_{_drawn(12, string.ascii_lowercase + string.digits)}_{_drawn(43)}"),
     ("npm", "npm_" + _drawn(36)),
     ("sk", "sk-" + _drawn(48)),
     ("sk", "sk-proj-" + _drawn(64)),

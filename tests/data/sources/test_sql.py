@@ -15,7 +15,7 @@ from ownlm.data.sources import Failure, ReadLimits, SourceOptions, fetch_source,
 from ownlm.errors import DataError, FetchError, OwnlmError
 
 if TYPE_CHECKING:
-    from .conftest import Postgres
+    from ...conftest import Postgres
 
 pytest.importorskip("sqlalchemy")
 

@@ -26,6 +26,7 @@ _ISSUERS: dict[str, bytes] = {
     "Stripe": rb"[rs]k_(?:live|test)_[A-Za-z0-9]{16,250}|whsec_[A-Za-z0-9]{24,64}",
     "Google": rb"AIza[A-Za-z0-9_-]{35}|GOCSPX-[A-Za-z0-9_-]{28}",
     "Hugging_Face": rb"hf_[A-Za-z0-9]{30,40}",
+    "ownlm": rb"ownlm_[a-z0-9]{12}_[A-Za-z0-9]{43}",
     "npm": rb"npm_[A-Za-z0-9]{36}",
     "PyPI": rb"pypi-AgEI[A-Za-z0-9_-]{50,250}",
     "DigitalOcean": rb"do[opr]_v1_[a-f0-9]{64}",

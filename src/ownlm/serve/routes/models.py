@@ -1,0 +1,41 @@
+"""``/v1/models``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ..errors import JSON
+from ..reading import StrictRoute
+from ..schemas.others import Model, Models
+from ..served import Served
+from ..serving import serving_of
+from .described import ERRORS
+
+router = APIRouter(route_class=StrictRoute, tags=["models"])
+
+
+@router.get("/v1/models", response_model=Models, responses=ERRORS)
+async def list_models(request: Request) -> Response:
+    """The models that are served."""
+    return JSON({"object": "list", "data": [_model(serving_of(request).served)]})
+
+
+@router.get("/v1/models/{model:path}", response_model=Model, responses=ERRORS)
+async def show_model(request: Request, model: str) -> Response:
+    """One model; its name may have slashes in it."""
+    return JSON(_model(serving_of(request).find(model)))
+
+
+def _model(served: Served) -> dict[str, Any]:
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "ownlm",
+        "context": served.context,
+        "release": served.release,
+        "capabilities": served.capabilities,
+    }

@@ -1,0 +1,234 @@
+"""A model that is served: what it is called, what it can, its prompts and its vectors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..engine.constraints import Constraint
+from ..engine.engine import Engine
+from ..engine.grammars import SECONDS
+from ..engine.worker import Busy, EngineWorker
+from ..errors import UserError
+from ..model.transformer import Transformer
+from ..tokens.frame import frame_of
+from ..tokens.tokenizer import Tokenizer
+from .release import release_of
+from .schemas.chat import AssistantMessage, Message, SystemMessage, Tool, ToolMessage, UserMessage
+from .token_texts import TokenTexts
+from .tools import described, knows_tools
+
+T = TypeVar("T")
+Capability = Literal["chat", "completions", "embeddings"]
+
+# What is rendered and tokenized in the event loop; anything longer goes to a thread, so that nobody waits for it.
+SHORT_CHARACTERS = 10_000
+SHORT_MESSAGES = 20
+# Threads in which long texts are tokenized, and constraints compiled; requests that may wait for it. Known ones take no time, and of the
+# others one at a time is compiled.
+COMPILERS = 4
+READERS = 2
+MOST_COMPILING = 64
+# Tokens that are embedded in one go, between two of the engine's steps.
+EMBEDDED_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model reads."""
+
+    ids: list[int]
+    messages: list[dict[str, Any]]
+
+
+class Served:
+    """A model with all that requests need of it.
+
+    Args:
+        name: what clients call it.
+        model: the network.
+        tokenizer: its own.
+        worker: whose engine writes with it; without an engine it only makes vectors.
+
+    Attributes:
+        release: the hash of everything that shapes its answers, once it is known.
+    """
+
+    def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker) -> None:
+        self.name, self.model, self.tokenizer, self.worker = name, model, tokenizer, worker
+        self.created = int(time.time())
+        self.release: str | None = None
+        self.texts = TokenTexts(tokenizer)
+        # Apart from the other threads, which must not wait behind a constraint that takes long.
+        self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), 0
+        self._readers = ThreadPoolExecutor(READERS, "ownlm-reader")
+        self._frame = None if model.config.causal else frame_of(tokenizer, pair=False, causal=False)
+
+    async def find_release(self) -> None:
+        """Reads the model's files, in a thread, to know its release."""
+        if self.model.source is not None:
+            self.release = await asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer)
+
+    @property
+    def engine(self) -> Engine | None:
+        """What writes; None for a model that only makes vectors."""
+        return self.worker.engine
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a prompt and its answer, or of a text to embed."""
+        return self.engine.context if self.engine else self.model.config.max_positions
+
+    @property
+    def capabilities(self) -> list[Capability]:
+        """What it can do."""
+        return ["chat", "completions", "embeddings"] if self.engine else ["embeddings"]
+
+    @functools.cached_property
+    def knows_tools(self) -> bool:
+        """Whether its chat template writes tools itself."""
+        return knows_tools(self.tokenizer.template_source())
+
+    async def render(
+        self, messages: Sequence[Message], tools: Sequence[Tool] = (), add_generation_prompt: bool = True
+    ) -> Prompt:
+        """A conversation's ids, exactly as in training.
+
+        Raises:
+            UserError: the chat template refuses the conversation.
+        """
+        given = [as_template(message) for message in messages]
+        offered = [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in tools]
+        written = given if self.knows_tools else described(given, offered)
+
+        def render() -> list[int]:
+            return self.tokenizer.render(written, add_generation_prompt, offered or None)
+
+        short = len(given) <= SHORT_MESSAGES and sum(len(one["content"]) for one in written) <= SHORT_CHARACTERS
+        return Prompt(await self._here_or_there(render, short), given)
+
+    async def compile(self, constraint: Constraint) -> None:
+        """Has a constraint compiled in a thread, so that the engine finds it done.
+
+        Raises:
+            UserError: it cannot be.
+            MissingExtra: the library for it is not installed.
+            Busy: too many wait for theirs.
+        """
+        assert self.engine is not None
+        if self._compiling >= MOST_COMPILING:
+            raise Busy(int(SECONDS))
+        self._compiling += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.grammars.compiled, constraint)
+        finally:
+            self._compiling -= 1
+
+    def close(self) -> None:
+        """Ends the threads and processes that work for it."""
+        self.worker.close()
+        for threads in (self._compilers, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
+        if self.engine is not None:
+            self.engine.grammars.close()
+
+    async def encode(self, text: str) -> list[int]:
+        """A text prompt's ids, with the token that begins a document where the model expects it."""
+        assert self.engine is not None
+        encode = self.engine.encode
+        return await self._here_or_there(lambda: encode(text), len(text) <= SHORT_CHARACTERS)
+
+    async def frame(self, text: str) -> list[int]:
+        """The ids of a text that is to become a vector."""
+        if self._frame is None and self.engine is not None:
+            return await self.encode(text)
+        inner = await self._here_or_there(lambda: self.tokenizer.encode(text), len(text) <= SHORT_CHARACTERS)
+        return inner if self._frame is None else [*self._frame.before, *inner, *self._frame.after]
+
+    def check_documents(self, documents: Sequence[Sequence[int]]) -> None:
+        """Checks that the model can read each of these.
+
+        Raises:
+            UserError: one is empty or does not fit, or an id is no token.
+        """
+        most, vocab = self.model.config.max_positions, self.tokenizer.vocab_size
+        for number, document in enumerate(documents):
+            where = f"input.{number}"
+            if not document:
+                raise UserError("a text to embed has no tokens", where=where)
+            if len(document) > most:
+                message = f"a text has {len(document):,} tokens, and the model reads {most:,}"
+                raise UserError(message, where=where, hint="shorten it")
+            if wrong := [i for i in document if not 0 <= i < vocab]:
+                raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=where)
+
+    async def embed(self, documents: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector of length 1 for each document: the mean over its tokens of the last hidden state.
+
+        Raises:
+            Busy, Draining, EngineFailed: as the worker.
+        """
+        vectors: list[list[float]] = []
+        for batch in _batches(documents):
+            vectors += await self.worker.call(functools.partial(self._embed, batch))
+        return vectors
+
+    async def _here_or_there(self, function: Callable[[], T], here: bool) -> T:
+        return function() if here else await asyncio.get_running_loop().run_in_executor(self._readers, function)
+
+    def _embed(self, documents: Sequence[Sequence[int]]) -> list[list[float]]:
+        import torch
+
+        means = torch.stack([state.float().mean(0) for state in self.model.hidden_states(documents)])
+        return torch.nn.functional.normalize(means, dim=-1).tolist()
+
+
+def as_template(message: Message) -> dict[str, Any]:
+    """A message as chat templates read it: a role, a text, and a call's arguments as an object."""
+    role = "system" if isinstance(message, SystemMessage) else message.role
+    result: dict[str, Any] = {"role": role, "content": _text(message)}
+    if isinstance(message, ToolMessage):
+        result["tool_call_id"] = message.tool_call_id
+    elif message.name is not None:
+        result["name"] = message.name
+    if isinstance(message, AssistantMessage) and message.tool_calls:
+        result["tool_calls"] = [
+            {"type": "function", "id": call.id, "function": _called(call.function.name, call.function.arguments)}
+            for call in message.tool_calls
+        ]
+    return result
+
+
+def _text(message: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> str:
+    content = message.content
+    if content is None:
+        return (message.refusal if isinstance(message, AssistantMessage) else None) or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text if part.type == "text" else part.refusal for part in content)
+
+
+def _called(name: str, arguments: str) -> Mapping[str, Any]:
+    try:
+        return {"name": name, "arguments": json.loads(arguments)}
+    except (ValueError, RecursionError):
+        return {"name": name, "arguments": arguments}
+
+
+def _batches(documents: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+    batches: list[list[Sequence[int]]] = []
+    size = EMBEDDED_AT_ONCE
+    for document in documents:
+        size += len(document)
+        if size > EMBEDDED_AT_ONCE:
+            batches.append([])
+            size = len(document)
+        batches[-1].append(document)
+    return batches

@@ -1,0 +1,166 @@
+"""The process that serves: it listens, answers, and when it is told to stop finishes what it has accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Generator
+from types import FrameType
+
+import uvicorn
+
+from ..errors import OwnlmError, UserError
+from .app import make_app
+from .config import ServeConfig, is_loopback
+from .protocol import MOST_HEADER_BYTES, bounded
+from .serving import Serving
+
+# Seconds that new requests are still answered (with 503) for at least, so that balancers notice and come no more.
+LINGERING = 0.5
+# Seconds for answers whose generation was ended by force to reach their clients.
+LAST_WORDS = 5
+_RETENTION_EVERY = 3600
+_BACKLOG = 2048
+
+log = logging.getLogger(__name__)
+
+
+def listen(config: ServeConfig, with_keys: bool) -> socket.socket:
+    """A socket at the server's address, bound and not yet listening.
+
+    Raises:
+        UserError: the address cannot be had, or others could reach it and there are no keys.
+    """
+    if not with_keys and not is_loopback(config.host):
+        raise UserError(
+            f"others can reach the address {config.host}, and there are no keys",
+            where="--host",
+            hint="make a key ('ownlm keys create NAME --store URL') and name the store with --store, or give --api-key",
+        )
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UserError(f"'{config.host}' is no address of this machine: {error}", where="--host") from None
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(address)
+    except OSError as error:
+        found.close()
+        hint = "--port 0 takes any free one"
+        where = f"{config.host}:{config.port}"
+        raise UserError(f"this address cannot be listened on: {error.strerror}", where=where, hint=hint) from None
+    return found
+
+
+def address_of(found: socket.socket, host: str) -> str:
+    """A bound socket's address, as a browser takes it."""
+    port = found.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Answers until SIGTERM or SIGINT, and then drains; a second signal ends it at once.
+
+    Args:
+        serving: what is served.
+        ready: called once requests are answered.
+
+    Attributes:
+        stopped_by: the signal that ended it.
+    """
+
+    def __init__(self, serving: Serving, ready: Callable[[], None]) -> None:
+        config = serving.config
+        super().__init__(
+            uvicorn.Config(
+                make_app(serving),
+                http=bounded(config.max_connections, config.read_timeout),
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=_BACKLOG,
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+                timeout_graceful_shutdown=LAST_WORDS,
+            )
+        )
+        self.serving, self._ready = serving, ready
+        self.stopped_by: int | None = None
+
+    def run_on(self, found: socket.socket) -> None:
+        """Serves on a bound socket until a signal ends it."""
+        asyncio.run(self.serve(sockets=[found]))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to answer; only then the server is called ready."""
+        served, config = self.serving.served, self.serving.config
+        finding = asyncio.create_task(served.find_release())
+        if config.keep_conversations:
+            # No answer is stored without the release it came from.
+            await finding
+        self._tasks = [finding]
+        if config.retention is not None:
+            self._tasks.append(asyncio.create_task(self._forget()))
+        await super().startup(sockets)
+        self._ready()
+
+    async def main_loop(self) -> None:
+        """Answers until a signal comes, then drains."""
+        await super().main_loop()
+        if self.stopped_by is not None and not self.force_exit:
+            await self._drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes the connections and the engine."""
+        await asyncio.to_thread(self.serving.served.close)
+        for task in self._tasks:
+            task.cancel()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn, without sending itself the signal again at the end: a drained server has ended well."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal begins to drain, the next one ends at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.stopped_by = self.stopped_by or sig
+        self.serving.drain()
+
+    async def _drain(self) -> None:
+        traffic, loop = self.serving.traffic, asyncio.get_running_loop()
+        begun = loop.time()
+        log.info("draining", extra={"fields": {"in_flight": traffic.in_flight}})
+        while loop.time() - begun < self.serving.config.drain and not self.force_exit:
+            if not traffic.in_flight and loop.time() - begun >= min(LINGERING, self.serving.config.drain):
+                break
+            await asyncio.sleep(0.05)
+        log.info("drained", extra={"fields": {"in_flight": traffic.in_flight}})
+
+    async def _forget(self) -> None:
+        """Removes old conversations, now and every hour."""
+        store, days = self.serving.store, self.serving.config.retention
+        while store is not None and days is not None:
+            try:
+                gone = await asyncio.to_thread(store.purge, days)
+                if gone.conversations:
+                    log.info("removed old conversations", extra={"fields": vars(gone)})
+            except OwnlmError as error:
+                log.error("old conversations could not be removed", extra={"fields": {"error": str(error)}})
+            await asyncio.sleep(_RETENTION_EVERY)

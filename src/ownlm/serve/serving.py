@@ -1,0 +1,91 @@
+"""What a running server consists of; every route finds it at ``request.app.state.serving``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from ..store.records import ApiKey
+from ..store.store import Store
+from .config import ServeConfig
+from .edge import Notes, Traffic
+from .errors import ApiError
+from .metrics import Metrics
+from .security import Keys, Quota
+from .served import Capability, Served
+
+
+@dataclass
+class Serving:
+    """A server's parts.
+
+    Attributes:
+        config: its settings.
+        served: the model.
+        keys: who may; None where everybody may do everything.
+        store: None without one.
+        traffic: the requests under way.
+        metrics: its counters.
+    """
+
+    config: ServeConfig
+    served: Served
+    keys: Keys | None = None
+    store: Store | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        worker, traffic, engine = self.served.worker, self.traffic, self.served.engine
+        self.metrics = Metrics(
+            {
+                "ownlm_requests_running": ("Answers that are being worked on", lambda: worker.running),
+                "ownlm_requests_waiting": ("Answers that wait for a place", lambda: worker.waiting),
+                "ownlm_requests_pending": ("Answers that were accepted and have not ended", lambda: worker.pending),
+                "ownlm_http_in_flight": ("HTTP requests under way", lambda: traffic.in_flight),
+                "ownlm_cached_tokens": ("Tokens in the cache", lambda: engine.cached_tokens if engine else 0),
+                "ownlm_draining": ("1 while the server stops", lambda: traffic.draining),
+            }
+        )
+
+    def drain(self) -> None:
+        """Takes no new work from now on."""
+        self.traffic.draining = True
+
+    def find(self, name: str, capability: Capability | None = None) -> Served:
+        """The model of a name.
+
+        Raises:
+            ApiError: 404, there is none; 400, it cannot do what is asked of it.
+        """
+        served = self.served
+        if name != served.name:
+            message = f"there is no model '{name[:200]}' here, only '{served.name}'"
+            raise ApiError(404, message, param="model", code="model_not_found")
+        if capability is not None and capability not in served.capabilities:
+            can = ", ".join(served.capabilities)
+            raise ApiError(400, f"the model '{name}' cannot do {capability}, but {can}", param="model")
+        return served
+
+    def quota(self, request: Request) -> Quota:
+        """What the request's key may still use."""
+        return Quota(self.store, key_of(request))
+
+
+def serving_of(request: Request) -> Serving:
+    """The server's parts, in a route."""
+    serving: Serving = request.app.state.serving
+    return serving
+
+
+def key_of(request: Request) -> ApiKey | None:
+    """The key that a request came with; None where keys are off."""
+    key: ApiKey | None = request.scope["state"].get("key")
+    return key
+
+
+def notes_of(request: Request) -> Notes:
+    """What is noted of a request for its line in the log."""
+    notes: Notes = request.scope["state"]["notes"]
+    return notes

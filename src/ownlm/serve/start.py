@@ -1,0 +1,85 @@
+"""From a model's name to a server that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..api import load_model, load_tokenizer
+from ..engine.engine import Engine
+from ..engine.worker import EngineWorker
+from ..errors import UserError
+from ..model.transformer import Transformer
+from ..store.store import Store
+from ..tokens.tokenizer import Tokenizer
+from .config import ServeConfig
+from .logs import log_to_stderr
+from .security import Keys
+from .served import Served
+from .server import Server, address_of, listen
+from .serving import Serving
+
+
+def serve(
+    model: str,
+    config: ServeConfig,
+    *,
+    api_keys: Sequence[str] = (),
+    store: str | None = None,
+    redact: bool = True,
+    dtype: str = "auto",
+    device: str = "auto",
+    adapter: str | None = None,
+    ready: Callable[[str, Served], None] = lambda address, served: None,
+) -> int | None:
+    """Serves a model until SIGTERM or SIGINT; accepted requests are answered before it returns.
+
+    Args:
+        model: as ``load_model`` takes it; one without a language-model head only makes vectors.
+        config: the server's settings.
+        api_keys: keys that may do everything, besides those in the store.
+        store: the URL of a store for keys, conversations and feedback.
+        redact: whether personal data is masked in what is stored.
+        dtype, device, adapter: as ``load_model``.
+        ready: called with the address once requests are answered.
+
+    Returns:
+        The signal that ended it.
+
+    Raises:
+        UserError: the model, the address or the store is wrong; keys are missing where others could reach it.
+    """
+    opened = None if store is None else Store.open(store, redact=redact)
+    try:
+        if opened is None and (config.keep_conversations or config.retention is not None):
+            message = "there is no store to keep conversations in"
+            raise UserError(message, where="--keep-conversations", hint="name one with --store")
+        # A store whose keys were all revoked stays closed.
+        keys = Keys(api_keys, opened) if api_keys or (opened and opened.keys.all()) else None
+        # Before the model is loaded, so that a wrong address is told at once.
+        with listen(config, keys is not None) as socket:
+            network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
+            name = config.name or (model if adapter is None else Path(adapter).name)
+            worker = EngineWorker(engine_of(network, tokenizer, config), max_pending=config.max_pending)
+            served = Served(name, network, tokenizer, worker)
+            serving = Serving(config, served, keys, opened)
+            log_to_stderr()
+            server = Server(serving, lambda: ready(address_of(socket, config.host), served))
+            server.run_on(socket)
+            return server.stopped_by
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def engine_of(model: Transformer, tokenizer: Tokenizer, config: ServeConfig) -> Engine | None:
+    """What writes with a model; None for an encoder, which only makes vectors.
+
+    Raises:
+        ModelError: the model can do neither.
+    """
+    if not model.config.causal and model.config.head in ("none", "masked"):
+        return None
+    options: dict[str, Any] = {"max_sequences": config.max_sequences}
+    return Engine(model, tokenizer, **options)
