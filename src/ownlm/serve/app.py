@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp
 
 from .. import __version__
 from ..errors import OwnlmError
-from . import login
+from . import login, pages
 from .bounds import Bounds
 from .edge import Edge
 from .errors import ApiError, answer_error, validation_error
@@ -38,9 +37,7 @@ def make_app(serving: Serving) -> ASGIApp:
     if serving.keys is not None:
         app.include_router(login.router)
         _describe_keys(app)
-    if importlib.util.find_spec(f"{__package__}.pages") is not None:
-        pages: Any = importlib.import_module(f"{__package__}.pages")
-        app.include_router(pages.router)
+    app.include_router(pages.router)
     for kind in (ApiError, HTTPException, OwnlmError, ClientLeft, Exception):
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)

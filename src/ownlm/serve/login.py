@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Scope
 
 from .errors import ApiError
+from .pages import login_page
 from .security import COOKIE
 from .serving import serving_of
 
@@ -18,47 +18,6 @@ router = APIRouter(include_in_schema=False)
 # In seconds: a month, after which the key is asked for again.
 REMEMBERED = 30 * 24 * 3600
 _MOST_BYTES = 4096
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in · ownlm</title>
-<style>
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif; }
-body { display: grid; place-items: center; min-height: 100vh; margin: 0; }
-form { display: grid; gap: 0.75rem; width: min(22rem, 90vw); }
-input, button { font: inherit; padding: 0.5rem 0.75rem; }
-</style>
-</head>
-<body>
-<main>
-<form method="post" action="/login">
-<h1>ownlm</h1>
-<p role="alert">{message}</p>
-<label for="key">API key</label>
-<input id="key" name="key" type="password" autocomplete="current-password" required autofocus>
-<input type="hidden" name="next" value="{next}">
-<button>Sign in</button>
-</form>
-</main>
-</body>
-</html>
-"""
-# The page has no script, and nobody may put it into theirs.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-
-def login_page(message: str, following: str = "/") -> Response:
-    """The form that asks for a key, as an answer with 401.
-
-    Args:
-        message: why it is shown.
-        following: the address that is gone to with the right key.
-    """
-    page = _PAGE.replace("{next}", html.escape(following)).replace("{message}", html.escape(message))
-    return HTMLResponse(page, 401, {"Content-Security-Policy": _POLICY, "WWW-Authenticate": "Bearer"})
 
 
 def refusal(scope: Scope, error: ApiError) -> ASGIApp | None:
@@ -77,6 +36,7 @@ async def show(request: Request) -> Response:
 @router.post("/login")
 async def enter(request: Request) -> Response:
     """Takes a key from the form; the right one is remembered in a cookie that no script can read."""
+    _check_origin(request)
     body = await request.body()
     fields = (
         parse_qs(body[:_MOST_BYTES].decode(errors="replace"), max_num_fields=10) if len(body) <= _MOST_BYTES else {}
@@ -84,7 +44,7 @@ async def enter(request: Request) -> Response:
     key, following = fields.get("key", [""])[0].strip(), fields.get("next", ["/"])[0]
     keys = serving_of(request).keys
     if keys is not None and await keys.find(key) is None:
-        return login_page("This key is not known here, or was revoked.", following)
+        return login_page("This key is not known here, or was revoked.", following, wrong=True)
     # Only within this server: "//elsewhere" and "/\\elsewhere" are other hosts to a browser.
     inside = following.startswith("/") and following.isprintable() and following[1:2] not in ("/", "\\")
     answer = RedirectResponse(following if inside else "/", 303)
@@ -96,6 +56,22 @@ async def enter(request: Request) -> Response:
 @router.post("/logout")
 async def leave(request: Request) -> Response:
     """Forgets the key."""
+    _check_origin(request)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
+
+
+def _check_origin(request: Request) -> None:
+    """Refuses a form that another site's page has sent: it could sign people in with its own key, or out.
+
+    Browsers say which page a form comes from (Fetch Metadata, or ``Origin`` where that is not sent); programs that are
+    none say nothing, and carry nobody's cookies.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        same = site in ("same-origin", "none")
+    else:
+        same = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not same:
+        raise ApiError(403, "this form was sent by another site's page", code="cross_site")
