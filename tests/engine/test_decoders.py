@@ -196,7 +196,7 @@ def test_what_cannot_be_kept_in_few_bits_is_refused(
     with pytest.raises(ConfigError, match="int8 weights need a CPU"):
         make_decoder(make_model("llama"), "int8", 4)
     with pytest.raises(ConfigError, match="unknown kind of weights 'int3'"):
-        make_decoder(make_model("llama"), "int3", 4)  # type: ignore[arg-type]
+        make_decoder(make_model("llama"), "int3", 4)
     with pytest.raises(ConfigError, match="does not compute in bfloat16"):
         make_decoder(make_model("llama"), "bf16", 4)
     monkeypatch.setattr("ownlm.engine.native_decoder.library", lambda: None)

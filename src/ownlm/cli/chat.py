@@ -21,6 +21,7 @@ from .sampling import (
     Temperature,
     TopK,
     TopP,
+    Weights,
     load_engine,
     sampling_options,
 )
@@ -43,6 +44,7 @@ def chat(
     min_p: MinP = 0.0,
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
+    weights: Weights = "auto",
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -60,7 +62,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    engine = load_engine(model, dtype, device, adapter)
+    engine = load_engine(model, dtype, device, adapter, weights=weights)
     conversation = Conversation(engine, options, system)
     print(HELP, file=sys.stderr)
     conversation.run(_ask, _write)

@@ -22,6 +22,7 @@ from .sampling import (
     Temperature,
     TopK,
     TopP,
+    Weights,
     constraint_of,
     load_engine,
     naming,
@@ -61,6 +62,7 @@ def generate(
         Path | None, typer.Option(help="Write a text of the Lark grammar in FILE.", metavar="FILE")
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
+    weights: Weights = "auto",
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -84,7 +86,7 @@ def generate(
         constraint=constraint,
         stop=tuple(stop or ()),
     )
-    engine = load_engine(model, dtype, device, adapter)
+    engine = load_engine(model, dtype, device, adapter, weights=weights)
     asked: str | list[int] = prompt
     if chat:
         asked = engine.tokenizer.render([{"role": "user", "content": prompt}], add_generation_prompt=True)

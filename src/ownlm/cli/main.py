@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
     "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
+    "bench serve": Command("bench", "serve", "How fast a model answers here, one request and many at once"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),
@@ -58,6 +59,7 @@ COMMANDS: Mapping[str, Command] = {
 GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
     "data": "Prepare and look at training data",
+    "bench": "Measure this machine with a model",
     "keys": "Make, list and revoke API keys",
     "store": "Look after conversations and feedback",
 }

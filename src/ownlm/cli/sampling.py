@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,10 @@ PresencePenalty = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Makes drawn answers repeatable.", metavar="S")]
 Adapter = Annotated[str | None, typer.Option(help="The folder of an adapter for the model.", metavar="DIR")]
 Dtype = Annotated[str, typer.Option(help="What it computes in: auto, float32 or bfloat16.", metavar="TYPE")]
+Weights = Annotated[
+    str,
+    typer.Option(help="How the weights are kept on a CPU: auto (as it computes), bf16, int8 or int4.", metavar="KIND"),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", metavar="NAME")]
 
 
@@ -89,9 +93,31 @@ def naming(option: str) -> Iterator[None]:
         raise type(error)(error.message, where=where, hint=error.hint) from None
 
 
-def load_engine(model: str, dtype: str, device: str, adapter: str | None = None) -> Engine:
-    """The model, ready to write, with an adapter merged into it where one is named."""
+def load_engine(
+    model: str,
+    dtype: str,
+    device: str,
+    adapter: str | None = None,
+    *,
+    weights: str = "auto",
+    requests: int | None = None,
+    tokens: int = 0,
+) -> Engine:
+    """The model, ready to write, with an adapter merged into it where one is named.
+
+    weights: how they are kept; requests, tokens: to measure so many answers at once, and how long each gets with its prompt.
+    """
     from .. import api
     from ..engine.engine import Engine
+    from ..errors import ConfigError, UserError
 
-    return Engine(api.load_model(model, dtype, device, adapter), api.load_tokenizer(model))
+    sizes: dict[str, Any] = {}
+    if requests is not None:
+        sizes = {"max_sequences": requests, "cache_tokens": requests * (tokens + 64), "drafts": 0}
+    network, tokenizer = api.load_model(model, dtype, device, adapter), api.load_tokenizer(model)
+    try:
+        return Engine(network, tokenizer, weights=weights, **sizes)
+    except ConfigError as error:
+        if error.where != "weights":
+            raise
+        raise UserError(error.message, where="--weights", hint=error.hint) from None

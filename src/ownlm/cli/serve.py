@@ -12,7 +12,7 @@ import typer
 
 from .answer import Answer
 from .keys import STORE
-from .sampling import Adapter, Device, Dtype, ModelName
+from .sampling import Adapter, Device, Dtype, ModelName, Weights
 
 # The environment variable that holds a key, so that it stands in no list of processes.
 KEY = "OWNLM_API_KEY"
@@ -54,6 +54,7 @@ def serve(
     log_messages: Annotated[
         bool, typer.Option("--log-messages", help="Let the log hold what was said, not counts alone.")
     ] = False,
+    weights: Weights = "auto",
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -76,7 +77,7 @@ def serve(
     values = {"host": host, "port": port, "name": name, "hosts": tuple(allow_host or ())}
     values |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
     values |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
-    values |= {"log_messages": log_messages, "retention": retention}
+    values |= {"log_messages": log_messages, "retention": retention, "weights": weights}
     config = validate(ServeConfig, values | {"keep_conversations": keep_conversations})
     keys = [key.strip() for key in (*(api_key or ()), os.environ.get(KEY, "")) if key.strip()]
     if len(keys) < len(api_key or ()):

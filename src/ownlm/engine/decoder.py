@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -14,8 +14,7 @@ from .native_decoder import NativeDecoder, runs_natively
 from .packing import KINDS, Kind
 from .torch_decoder import TorchDecoder
 
-Weights = Literal["auto", "bf16", "int8", "int4"]
-WEIGHTS: tuple[Weights, ...] = ("auto", *KINDS)
+WEIGHTS = ("auto", *KINDS)
 
 
 class Decoder(Protocol):
@@ -54,7 +53,7 @@ class Decoder(Protocol):
         ...
 
 
-def make_decoder(model: Transformer, weights: Weights, pages: int) -> Decoder:
+def make_decoder(model: Transformer, weights: str, pages: int) -> Decoder:
     """The decoder that suits the model and the machine.
 
     Args:
@@ -68,7 +67,7 @@ def make_decoder(model: Transformer, weights: Weights, pages: int) -> Decoder:
     if weights not in WEIGHTS:
         raise ConfigError(f"unknown kind of weights '{weights}'", where="weights", hint=nearest(weights, WEIGHTS))
     if runs_natively(model):
-        kind: Kind = "bf16" if weights == "auto" else weights
+        kind = cast(Kind, "bf16" if weights == "auto" else weights)
         return NativeDecoder(model, kind, pages)
     if weights in ("int8", "int4"):
         raise ConfigError(

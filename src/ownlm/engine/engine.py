@@ -28,7 +28,7 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
-from .decoder import Weights, make_decoder
+from .decoder import make_decoder
 from .drafts import Drafter
 from .draw import Draw
 from .grammars import CompiledGrammar, GrammarCompiler
@@ -84,7 +84,7 @@ class Engine:
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
         prefix_cache: bool = True,
-        weights: Weights = "auto",
+        weights: str = "auto",
         drafts: int | None = None,
     ) -> None:
         config = model.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,6 +23,8 @@ class ServeConfig(Config):
     """Further names that a server without keys answers to, such as that of a proxy before it."""
     max_sequences: int = Field(16, ge=1, le=4096)
     """How many answers are worked on at once."""
+    weights: Literal["auto", "bf16", "int8", "int4"] = "auto"
+    """How the model's weights are kept: as it computes, or in fewer bits on a CPU."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

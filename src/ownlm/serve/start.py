@@ -81,5 +81,5 @@ def engine_of(model: Transformer, tokenizer: Tokenizer, config: ServeConfig) -> 
     """
     if not model.config.causal and model.config.head in ("none", "masked"):
         return None
-    options: dict[str, Any] = {"max_sequences": config.max_sequences}
+    options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
     return Engine(model, tokenizer, **options)
