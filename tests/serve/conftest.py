@@ -115,11 +115,13 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Starts ``ownlm serve MODEL ...`` and waits until it says where it is; killed at the end if it still runs."""
 
     @contextlib.contextmanager
-    def start(model: Path | str, *arguments: str, key: str = "", name: str = NAME) -> Iterator[Running]:
+    def start(
+        model: Path | str, *arguments: str, key: str = "", name: str = NAME, home: Path | None = None
+    ) -> Iterator[Running]:
         folder = tmp_path_factory.mktemp("server")
         command = [sys.executable, "-m", "ownlm", "serve", str(model), "--port", "0", "--json"]
         command += ["--name", name, "--dtype", "float32", "--device", "cpu", *arguments]
-        environment = {**os.environ, "OWNLM_API_KEY": key, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OWNLM_API_KEY": key, "OMP_NUM_THREADS": "1", "OWNLM_HOME": str(home or folder)}
         with (folder / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
         try:

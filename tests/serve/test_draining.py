@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -107,13 +108,14 @@ def serve(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict
     return code, json.loads(capfd.readouterr().out)["error"]
 
 
-def test_what_cannot_be_served_is_told_at_once(tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_what_cannot_be_served_is_told_at_once(
+    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OWNLM_HOME", str(tmp_path / "home"))
     code, error = serve(capfd, str(tiny), "--host", "0.0.0.0")
     assert code == 2 and "no keys" in error["message"] and "--api-key" in error["hint"]
     code, error = serve(capfd, str(tmp_path / "missing"), "--port", "0")
     assert code == 2
-    code, error = serve(capfd, str(tiny), "--keep-conversations")
-    assert code == 2 and error["where"] == "--keep-conversations"
     code, error = serve(capfd, str(tiny), "--host", "203.0.113.7", "--api-key", "k")
     assert code == 2 and error["where"].startswith("203.0.113.7")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -122,9 +124,10 @@ def test_what_cannot_be_served_is_told_at_once(tiny: Path, tmp_path: Path, capfd
     assert code == 2 and error["where"] == f"127.0.0.1:{port}"
 
 
-def test_the_line_for_people_is_on_stderr(tiny: Path):
+def test_the_line_for_people_is_on_stderr(tiny: Path, tmp_path: Path):
     command = [sys.executable, "-m", "ownlm", "serve", str(tiny), "--port", "0"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OWNLM_HOME": str(tmp_path)}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert child.stderr is not None
         line = child.stderr.readline()

@@ -59,6 +59,17 @@ def test_every_route_but_health_and_readiness_answers_401_without_a_key(locked: 
             assert "security" in described["paths"][path]["get"]
 
 
+def test_keys_of_the_usual_store_count_without_naming_it(start_server: Start, tiny: Path, tmp_path: Path):
+    with Store.open(str(tmp_path / "store.db")) as store:
+        text, key = store.keys.create("me")
+        with start_server(tiny, home=tmp_path) as running:
+            assert ask(running, None).status_code == 401
+            assert ask(running, f"Bearer {text}").status_code == 200
+            # Nobody but its owner should get in once it is gone, so the server stays shut.
+            store.keys.revoke(key.id)
+            assert ask(running, None).status_code == 401
+
+
 @pytest.mark.parametrize(
     "header",
     ["", "Bearer", "Bearer wrong", f"Basic {GIVEN}", f"Bearer {GIVEN.upper()}", f"Bearer {GIVEN}x", GIVEN],

@@ -12,9 +12,10 @@ STARTER = "smollm2-135m-instruct"
 
 
 def test_the_starter_model_says_hello(start_server: Start):
-    if registry.cached(STARTER) is None:
+    folder = registry.cached(STARTER)
+    if folder is None:
         pytest.skip(f"the starter model is not here: run 'ownlm pull {STARTER}'")
-    with start_server(STARTER, name=STARTER) as server:
+    with start_server(folder, name=STARTER) as server:
         answer = server.client().chat.completions.create(
             model=STARTER,
             messages=[{"role": "user", "content": "What is the capital of France?"}],

@@ -6,54 +6,78 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
+from ..errors import MissingExtra, UserError
 from .answer import Answer
-from .keys import STORE
 from .sampling import Adapter, Device, Dtype, ModelName, Weights
 
 # The environment variable that holds a key, so that it stands in no list of processes.
 KEY = "OWNLM_API_KEY"
 INTERRUPTED = 130
 
+Host = Annotated[str, typer.Option(help="The address to listen on; others than this machine's own need a key.")]
+Port = Annotated[int, typer.Option(help="The port; 0 takes any free one.", min=0, max=65535)]
+GivenKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api-key", help=f"A key that may do everything; may be repeated. Better put it into ${KEY}.", metavar="KEY"
+    ),
+]
+StoreURL = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        help="The store of keys, conversations and feedback: sqlite:///FILE or postgresql://...; else store.db in "
+        "$OWNLM_HOME, where there is one.",
+        metavar="URL",
+    ),
+]
+Name = Annotated[str | None, typer.Option(help="What clients call the model.")]
+MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", min=1)]
+MaxQueue = Annotated[int, typer.Option(help="Answers accepted and unfinished; more get 429.", min=1)]
+Timeout = Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")]
+Drain = Annotated[float, typer.Option(help="Seconds accepted requests have once it is told to stop.")]
+MaxBody = Annotated[int, typer.Option(help="The most bytes of a request.", min=1024)]
+MaxConnections = Annotated[int, typer.Option(help="Connections open at once; more get 503.", min=1)]
+ReadTimeout = Annotated[
+    float, typer.Option(help="Seconds within which a request's headers, and its body, must have come.")
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", help="A further name that a server without keys answers to.", metavar="NAME"),
+]
+Keep = Annotated[
+    bool, typer.Option("--keep-conversations", help="Write conversations to the store, personal data masked.")
+]
+KeepAll = Annotated[bool, typer.Option("--keep-personal-data", help="Write them to the store as they are.")]
+Retention = Annotated[float | None, typer.Option(help="Remove stored conversations after so many days.")]
+LogMessages = Annotated[bool, typer.Option("--log-messages", help="Let the log hold what was said, not counts alone.")]
+
 
 def serve(
     context: typer.Context,
     model: ModelName,
-    host: Annotated[str, typer.Option(help="The address to listen on; others than this machine's own need a key.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="The port; 0 takes any free one.", min=0, max=65535)] = 8000,
-    store: Annotated[str | None, STORE] = None,
-    api_key: Annotated[
-        list[str] | None,
-        typer.Option(help=f"A key that may do everything; may be repeated. Better put it into ${KEY}.", metavar="KEY"),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
-    max_sequences: Annotated[int, typer.Option(help="Answers worked on at once.", min=1)] = 16,
-    max_queue: Annotated[int, typer.Option(help="Answers accepted and unfinished; more get 429.", min=1)] = 256,
-    timeout: Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")] = 600,
-    drain: Annotated[float, typer.Option(help="Seconds accepted requests have once it is told to stop.")] = 60,
-    max_body: Annotated[int, typer.Option(help="The most bytes of a request.", min=1024)] = 4 * 2**20,
-    max_connections: Annotated[int, typer.Option(help="Connections open at once; more get 503.", min=1)] = 2048,
-    read_timeout: Annotated[
-        float, typer.Option(help="Seconds within which a request's headers, and its body, must have come.")
-    ] = 30,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="A further name that a server without keys answers to.", metavar="NAME")
-    ] = None,
-    keep_conversations: Annotated[
-        bool, typer.Option("--keep-conversations", help="Write conversations to the store, personal data masked.")
-    ] = False,
-    keep_personal_data: Annotated[
-        bool, typer.Option("--keep-personal-data", help="Write them to the store as they are.")
-    ] = False,
-    retention: Annotated[float | None, typer.Option(help="Remove stored conversations after so many days.")] = None,
-    log_messages: Annotated[
-        bool, typer.Option("--log-messages", help="Let the log hold what was said, not counts alone.")
-    ] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    store: StoreURL = None,
+    api_key: GivenKeys = None,
+    name: Name = None,
+    max_sequences: MaxSequences = 16,
+    max_queue: MaxQueue = 256,
+    timeout: Timeout = 600,
+    drain: Drain = 60,
+    max_body: MaxBody = 4 * 2**20,
+    max_connections: MaxConnections = 2048,
+    read_timeout: ReadTimeout = 30,
+    allow_host: Hosts = None,
+    keep_conversations: Keep = False,
+    keep_personal_data: KeepAll = False,
+    retention: Retention = None,
+    log_messages: LogMessages = False,
     weights: Weights = "auto",
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -63,34 +87,50 @@ def serve(
 
     It prints one line with its address when it is ready. SIGTERM and Ctrl-C let accepted requests finish first.
     """
-    from ..errors import MissingExtra, UserError
+    run = _library()
+    keys = _keys(api_key)
+    settings = {"host": host, "port": port, "name": name, "hosts": tuple(allow_host or ())}
+    settings |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
+    settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
+    settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
+    settings |= {"weights": weights}
+    as_json = bool((context.obj or {}).get("--json"))
 
+    def ready(address: str, served: Any) -> None:
+        _say_ready(address, served, as_json)
+
+    options = {"adapter": adapter, "dtype": dtype, "device": device, "redact": not keep_personal_data}
+    ended_by = run(model, settings, api_keys=keys, store=store, ready=ready, **options)
+    return Answer({}, "Stopped", printed=True, exit_code=INTERRUPTED if ended_by == signal.SIGINT else 0)
+
+
+def _library() -> Callable[..., int | None]:
+    """What serves, with its settings as a mapping.
+
+    Raises:
+        MissingExtra: a library that it needs is not installed.
+    """
     try:
+        from ..config import validate
         from ..serve.config import ServeConfig
         from ..serve.start import serve as serve_model
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("fastapi", "starlette", "uvicorn", "h11", "prometheus_client"):
             raise
         raise MissingExtra("the server", "serve") from None
-    from ..config import validate
 
-    values = {"host": host, "port": port, "name": name, "hosts": tuple(allow_host or ())}
-    values |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
-    values |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
-    values |= {"log_messages": log_messages, "retention": retention, "weights": weights}
-    config = validate(ServeConfig, values | {"keep_conversations": keep_conversations})
-    keys = [key.strip() for key in (*(api_key or ()), os.environ.get(KEY, "")) if key.strip()]
-    if len(keys) < len(api_key or ()):
+    def run(model: str, settings: dict[str, Any], **options: Any) -> int | None:
+        return serve_model(model, validate(ServeConfig, settings), **options)
+
+    return run
+
+
+def _keys(given: list[str] | None) -> list[str]:
+    """The keys of the command line and of the environment."""
+    keys = [key.strip() for key in given or ()]
+    if not all(keys):
         raise UserError("a key is empty", where="--api-key", hint=f"leave it out, or put one into ${KEY}")
-    as_json = bool((context.obj or {}).get("--json"))
-
-    def ready(address: str, served: Any) -> None:
-        _say_ready(address, served, as_json)
-
-    options: dict[str, Any] = {"adapter": adapter, "dtype": dtype, "device": device, "redact": not keep_personal_data}
-    ended_by = serve_model(model, config, api_keys=keys, store=store, ready=ready, **options)
-    code = INTERRUPTED if ended_by == signal.SIGINT else 0
-    return Answer({}, "Stopped", printed=True, exit_code=code)
+    return [*keys, *filter(None, [os.environ.get(KEY, "").strip()])]
 
 
 def _say_ready(address: str, served: Any, as_json: bool) -> None:

@@ -83,7 +83,8 @@ class NativeDecoder:
 
     Args:
         model: one that ``runs_natively``.
-        kind: how the weights of linear layers and of the head are kept.
+        kind: how the weights of linear layers and of the head are kept; beside layers of 4 bits the head has 8, since
+            every token is told from every other by it.
         pages: how many there are, numbered from 1; memory is taken as they are first used.
     """
 
@@ -127,7 +128,7 @@ class NativeDecoder:
             embedding_norm=self._norm(embedding.norm),
             final_norm=self._norm(model.final_norm),
             layer=ctypes.addressof(layers),
-            head=self._matrix(model.head_weight, None),
+            head=self._matrix(model.head_weight, None, "int8" if kind == "int4" else kind),
             pages=self._pages.data_ptr(),
         )
 
@@ -202,14 +203,15 @@ class NativeDecoder:
             window=config.window_of(number) or 0,
         )
 
-    def _matrix(self, weight: Tensor, bias: Tensor | None) -> _Matrix:
-        packed = pack(weight, self._kind)
+    def _matrix(self, weight: Tensor, bias: Tensor | None, kind: Kind | None = None) -> _Matrix:
+        kind = kind or self._kind
+        packed = pack(weight, kind)
         self._kept.append(packed)
         self._weight_bytes += packed.nbytes
         outputs, inputs = padded(len(weight)), padded(weight.shape[1])
         if bias is not None:
             bias = torch.nn.functional.pad(bias.detach().float(), (0, outputs - len(bias)))
-        return _Matrix(KIND_CODES[self._kind], outputs, inputs, packed.data_ptr(), self._at(bias))
+        return _Matrix(KIND_CODES[kind], outputs, inputs, packed.data_ptr(), self._at(bias))
 
     def _norm(self, norm: nn.Module | None) -> _Norm:
         if norm is None:

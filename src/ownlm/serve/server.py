@@ -38,7 +38,7 @@ def listen(config: ServeConfig, with_keys: bool) -> socket.socket:
         raise UserError(
             f"others can reach the address {config.host}, and there are no keys",
             where="--host",
-            hint="make a key ('ownlm keys create NAME --store URL') and name the store with --store, or give --api-key",
+            hint="make a key with 'ownlm keys create NAME', or give one with --api-key",
         )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -9,9 +9,8 @@ from typing import Any
 from ..api import load_model, load_tokenizer
 from ..engine.engine import Engine
 from ..engine.worker import EngineWorker
-from ..errors import UserError
 from ..model.transformer import Transformer
-from ..store.store import Store
+from ..store.store import Store, default_url
 from ..tokens.tokenizer import Tokenizer
 from .config import ServeConfig
 from .logs import log_to_stderr
@@ -39,7 +38,8 @@ def serve(
         model: as ``load_model`` takes it; one without a language-model head only makes vectors.
         config: the server's settings.
         api_keys: keys that may do everything, besides those in the store.
-        store: the URL of a store for keys, conversations and feedback.
+        store: the URL of a store for keys, conversations and feedback. None is the usual one, if it is there already or
+            conversations are to be kept.
         redact: whether personal data is masked in what is stored.
         dtype, device, adapter: as ``load_model``.
         ready: called with the address once requests are answered.
@@ -50,11 +50,11 @@ def serve(
     Raises:
         UserError: the model, the address or the store is wrong; keys are missing where others could reach it.
     """
+    if store is None and (config.keep_conversations or Path(default_url()).is_file()):
+        # Where 'ownlm keys' puts its keys unless it is told otherwise: who made some means them to count.
+        store = default_url()
     opened = None if store is None else Store.open(store, redact=redact)
     try:
-        if opened is None and (config.keep_conversations or config.retention is not None):
-            message = "there is no store to keep conversations in"
-            raise UserError(message, where="--keep-conversations", hint="name one with --store")
         # A store whose keys were all revoked stays closed.
         keys = Keys(api_keys, opened) if api_keys or (opened and opened.keys.all()) else None
         # Before the model is loaded, so that a wrong address is told at once.

@@ -28,7 +28,7 @@ async def give_feedback(request: Request, body: FeedbackRequest) -> Response:
     """Say what you think of an answer; said again with the same key, the last word counts."""
     store, key = serving_of(request).store, key_of(request)
     if store is None:
-        message = "this server keeps no conversations; it was started without --store"
+        message = "this server keeps no conversations; see ownlm serve --keep-conversations"
         raise ApiError(404, message, code="no_store")
     add = functools.partial(
         store.feedback.add,
