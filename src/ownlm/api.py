@@ -13,7 +13,7 @@ from .data.read import read_texts
 from .devices import choose_device, choose_dtype
 from .engine.engine import Engine
 from .engine.requests import SamplingOptions
-from .errors import UserError, nearest
+from .errors import ModelError, UserError, nearest
 from .files import check_replaceable, new_folder
 from .model.adapters import load_adapter
 from .model.adapters import merge as merge_adapter
@@ -61,6 +61,28 @@ def load_model(
         load_adapter(model, Path(adapter))
         merge_adapter(model)
     return model
+
+
+def load_draft_model(name: str | Path, tokenizer: Tokenizer, dtype: str = "auto", device: str = "auto") -> Transformer:
+    """A smaller model that guesses ahead for another (``Engine(..., draft_model=...)``).
+
+    Args:
+        name: the model, as in ``load_model``.
+        tokenizer: of the model that it is to guess for.
+        dtype: as in ``load_model``.
+        device: as in ``load_model``.
+
+    Raises:
+        UserError: there is no such model.
+        ModelError: its tokenizer is another, so that its guesses would mean nothing.
+    """
+    if load_tokenizer(name).backend.get_vocab() != tokenizer.backend.get_vocab():
+        raise ModelError(
+            "the draft model has another vocabulary than the model it is to guess for",
+            where=str(name),
+            hint="use a smaller model of the same family, such as smollm2-135m-instruct for smollm2-1.7b-instruct",
+        )
+    return load_model(name, dtype, device)
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:

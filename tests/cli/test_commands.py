@@ -116,6 +116,17 @@ def test_greedy_generation_is_the_librarys(ownlm: Run, corpus: Path):
     assert texts == [tokenizer.decode(ids)[len("The model") :]]
 
 
+def test_a_draft_model_changes_no_answer(ownlm: Run, corpus: Path, tmp_path: Path):
+    line = ["generate", corpus / "base", "--prompt", "The model", "--max-tokens", "12", "--seed", "4", "--json"]
+    assert ownlm(*line, "--draft-model", corpus / "base").object == ownlm(*line).object
+    other = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    library.tokens.tokenizer.Tokenizer.from_parts(other, eos="b").save(tmp_path / "other")
+    outcome = ownlm(*line, "--draft-model", tmp_path / "other")
+    assert outcome.code == 2
+    error = outcome.object["error"]
+    assert "another vocabulary" in error["message"] and error["where"] == str(tmp_path / "other")
+
+
 def test_generate_answers_as_in_a_chat(ownlm: Run, corpus: Path):
     line = ["generate", corpus / "base", "--prompt", "Hello", "--max-tokens", "3", "--chat", "--json"]
     rendered = library.load_tokenizer(corpus / "base").render(

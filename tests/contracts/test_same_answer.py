@@ -39,15 +39,21 @@ KINDS = {"llama": ("float32", "bf16", "int8", "int4"), "gpt2": ("bf16",), "mistr
 def make_engine(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Callable[..., Engine]:
     """Engines of one model."""
     name, kind = request.param
-    model = Transformer(config_from_user({**SIZE, **SHAPES[name]})).eval()
+    model, other = (Transformer(config_from_user({**SIZE, **SHAPES[name]})).eval() for _ in range(2))
     model.initialize(0)
+    other.initialize(1)
     if kind != "float32":
-        model = model.to(torch.bfloat16)
-        model.compute_dtype = torch.bfloat16
+        for one in (model, other):
+            one.to(torch.bfloat16).compute_dtype = torch.bfloat16
         if not runs_natively(model):
             pytest.skip("this processor has no AVX-512 BF16, or no compiler is installed")
     weights = "auto" if kind == "float32" else kind
-    return lambda **options: Engine(model, tokenizer, **{"weights": weights, **options})
+    drafts = {None: None, "itself": model, "another": other}
+
+    def make(draft: str | None = None, **options: Any) -> Engine:
+        return Engine(model, tokenizer, **{"weights": weights, "draft_model": drafts[draft], **options})
+
+    return make
 
 
 def prompts(count: int, seed: int = 0) -> list[list[int]]:
@@ -82,6 +88,9 @@ WAYS: dict[str, dict[str, Any]] = {
     "no prefix cache": {"prefix_cache": False},
     "no guesses": {"drafts": 0},
     "guesses": {"drafts": 7, "max_sequences": 3},
+    "a draft model that is right": {"draft": "itself", "drafts": 7, "max_sequences": 3},
+    "a draft model that is wrong": {"draft": "another", "drafts": 7, "max_sequences": 3},
+    "a draft model, a small cache": {"draft": "itself", "drafts": 7, "cache_tokens": 192, "prefill_tokens": 7},
     "a small cache without prefixes": {"prefix_cache": False, "cache_tokens": 192, "prefill_tokens": 50},
 }
 
@@ -98,6 +107,9 @@ def test_the_same_answer(make_engine: Callable[..., Engine], options: SamplingOp
         assert comparable(engine.generate(asked, options), exact) == alone, way
         preempted += engine.preemptions
         guessed += engine.guessed_tokens
+        if options.temperature == 0 and limits.get("draft"):
+            share = engine.right_tokens / engine.guessed_tokens
+            assert share > 0.8 if limits["draft"] == "itself" else share < 0.3, way
         # Once more, when the cache knows them all.
         assert comparable(engine.generate(asked[::-1], options), exact) == alone[::-1], way
         assert bool(engine.reused_tokens) == limits.get("prefix_cache", True), way

@@ -12,6 +12,7 @@ from .answer import Answer
 from .sampling import (
     Adapter,
     Device,
+    DraftModel,
     Dtype,
     MaxTokens,
     MinP,
@@ -45,6 +46,7 @@ def chat(
     repetition_penalty: RepetitionPenalty = 1.0,
     seed: Seed = None,
     weights: Weights = "auto",
+    draft_model: DraftModel = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -62,7 +64,7 @@ def chat(
         repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    engine = load_engine(model, dtype, device, adapter, weights=weights)
+    engine = load_engine(model, dtype, device, adapter, weights=weights, draft_model=draft_model)
     conversation = Conversation(engine, options, system)
     print(HELP, file=sys.stderr)
     conversation.run(_ask, _write)

@@ -11,6 +11,7 @@ from .answer import Answer
 from .sampling import (
     Adapter,
     Device,
+    DraftModel,
     Dtype,
     FrequencyPenalty,
     MaxTokens,
@@ -63,6 +64,7 @@ def generate(
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends the answer; may be repeated.")] = None,
     weights: Weights = "auto",
+    draft_model: DraftModel = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -86,7 +88,7 @@ def generate(
         constraint=constraint,
         stop=tuple(stop or ()),
     )
-    engine = load_engine(model, dtype, device, adapter, weights=weights)
+    engine = load_engine(model, dtype, device, adapter, weights=weights, draft_model=draft_model)
     asked: str | list[int] = prompt
     if chat:
         asked = engine.tokenizer.render([{"role": "user", "content": prompt}], add_generation_prompt=True)

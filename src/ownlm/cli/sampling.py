@@ -36,6 +36,12 @@ Weights = Annotated[
     str,
     typer.Option(help="How the weights are kept on a CPU: auto (as it computes), bf16, int8 or int4.", metavar="KIND"),
 ]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        help="A smaller model with the same tokenizer, which guesses ahead; answers stay the same.", metavar="MODEL"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", metavar="NAME")]
 
 
@@ -100,12 +106,13 @@ def load_engine(
     adapter: str | None = None,
     *,
     weights: str = "auto",
+    draft_model: str | None = None,
     requests: int | None = None,
     tokens: int = 0,
 ) -> Engine:
     """The model, ready to write, with an adapter merged into it where one is named.
 
-    weights: how they are kept; requests, tokens: to measure so many answers at once, and how long each gets with its prompt.
+    weights: how they are kept; draft_model: a smaller one, by name, that guesses ahead for it; requests, tokens: to measure so many answers at once, and how long each gets with its prompt.
     """
     from .. import api
     from ..engine.engine import Engine
@@ -115,8 +122,9 @@ def load_engine(
     if requests is not None:
         sizes = {"max_sequences": requests, "cache_tokens": requests * (tokens + 64), "drafts": 0}
     network, tokenizer = api.load_model(model, dtype, device, adapter), api.load_tokenizer(model)
+    drafter = None if draft_model is None else api.load_draft_model(draft_model, tokenizer, dtype, device)
     try:
-        return Engine(network, tokenizer, weights=weights, **sizes)
+        return Engine(network, tokenizer, weights=weights, draft_model=drafter, **sizes)
     except ConfigError as error:
         if error.where != "weights":
             raise

@@ -13,7 +13,7 @@ import typer
 
 from ..errors import MissingExtra, UserError
 from .answer import Answer
-from .sampling import Adapter, Device, Dtype, ModelName, Weights
+from .sampling import Adapter, Device, DraftModel, Dtype, ModelName, Weights
 
 # The environment variable that holds a key, so that it stands in no list of processes.
 KEY = "OWNLM_API_KEY"
@@ -79,6 +79,7 @@ def serve(
     retention: Retention = None,
     log_messages: LogMessages = False,
     weights: Weights = "auto",
+    draft_model: DraftModel = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -93,7 +94,7 @@ def serve(
     settings |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
     settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
-    settings |= {"weights": weights}
+    settings |= {"weights": weights, "draft_model": draft_model}
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:

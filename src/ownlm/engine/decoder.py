@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, ModelError, nearest
 from ..model.transformer import Transformer
 from .native_decoder import NativeDecoder, runs_natively
 from .packing import KINDS, Kind
@@ -51,6 +51,25 @@ class Decoder(Protocol):
             [speaking, vocab] float32 logits.
         """
         ...
+
+
+def check_writes(model: Transformer) -> None:
+    """Checks that a model goes on from a text.
+
+    Raises:
+        ModelError: it has no language-model head.
+    """
+    config, where = model.config, None if model.source is None else str(model.source)
+    if config.head == "seq2seq":
+        raise ModelError(
+            "this model makes a text from another, and goes on from none", where=where, hint="use 'ownlm predict'"
+        )
+    if config.head != "lm":
+        raise ModelError(
+            f"this model writes no text: it is a {config.family} model with the head '{config.head}'",
+            where=where,
+            hint="a model that generates has a language-model head, such as gpt2 or llama",
+        )
 
 
 def make_decoder(model: Transformer, weights: str, pages: int) -> Decoder:

@@ -58,36 +58,23 @@ class PromptLookup:
         return []
 
 
-class Drafter:
-    """Decides when an answer is worth guessing at, and how far: more while guesses are right, less when they are not.
+class Pace:
+    """How far to guess: more while guesses are right, less when they are not, and for a while not at all.
 
     Args:
-        prompt: token ids.
         most: the longest guess.
     """
 
-    def __init__(self, prompt: Sequence[int], *, most: int = 8) -> None:
-        self._prompt, self._most = prompt, most
-        self._lookup: PromptLookup | None = None
-        self._pending: list[int] = []
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._size, self._pause, self._resting = min(FIRST, most), 0, 0
 
-    def took(self, tokens: Sequence[int]) -> None:
-        """The answer goes on with these tokens."""
-        self._pending += tokens
-
-    def propose(self, room: int) -> list[int]:
-        """A guess at the next tokens, at most ``room`` of them; often none."""
+    def next(self, room: int) -> int:
+        """How many tokens to guess now, at most ``room``; counts as a turn, of which a pause has some."""
         if self._resting:
             self._resting -= 1
-            return []
-        if self._lookup is None:
-            # Indexed with the first guess: most of a long queue only waits.
-            self._lookup = PromptLookup(self._prompt)
-        for token in self._pending:
-            self._lookup.push(token)
-        self._pending = []
-        return self._lookup.propose(min(self._size, room)) if room > 0 else []
+            return 0
+        return max(0, min(self._size, room))
 
     def judged(self, guessed: int, right: int) -> None:
         """So many tokens were guessed, and so many of them were right."""
@@ -100,3 +87,38 @@ class Drafter:
         # Each guess that is wrong from its first token makes the pause before the next one longer.
         self._pause = 0 if right else min(max(1, 2 * self._pause), LONGEST_PAUSE)
         self._resting = self._pause
+
+
+class Drafter:
+    """Guesses by what an answer and its prompt say already, as far as a pace of its own allows.
+
+    Args:
+        prompt: token ids.
+        most: the longest guess.
+    """
+
+    def __init__(self, prompt: Sequence[int], *, most: int = 8) -> None:
+        self._prompt, self._pace = prompt, Pace(most)
+        self._lookup: PromptLookup | None = None
+        self._pending: list[int] = []
+
+    def took(self, tokens: Sequence[int]) -> None:
+        """The answer goes on with these tokens."""
+        self._pending += tokens
+
+    def propose(self, room: int) -> list[int]:
+        """A guess at the next tokens, at most ``room`` of them; often none."""
+        count = self._pace.next(room)
+        if not count:
+            return []
+        if self._lookup is None:
+            # Indexed with the first guess: most of a long queue only waits.
+            self._lookup = PromptLookup(self._prompt)
+        for token in self._pending:
+            self._lookup.push(token)
+        self._pending = []
+        return self._lookup.propose(count)
+
+    def judged(self, guessed: int, right: int) -> None:
+        """So many tokens were guessed, and so many of them were right."""
+        self._pace.judged(guessed, right)

@@ -2,7 +2,8 @@
 
 A step (scheduler.py) is one pass (decoder.py) over the newest token of every answer and some tokens of prompts; its keys
 and values go into pages (pages.py) that answers with the same beginning share. The sampler (sampler.py) turns the last
-logits into tokens, and those become text as it gets certain (text.py).
+logits into tokens, and those become text as it gets certain (text.py). While few are answered, tokens are guessed ahead
+and read in the same pass (speculation.py).
 
 An answer does not depend on who else is answered, on what the cache held, on how a prompt was cut into pieces, nor on
 whether it was thrown out for lack of room and computed again:
@@ -28,19 +29,15 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
-from .decoder import make_decoder
-from .drafts import Drafter
+from .decoder import check_writes, make_decoder
 from .draw import Draw
 from .grammars import CompiledGrammar, GrammarCompiler
-from .packing import KINDS
 from .pages import PAGE, PagePool
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
 from .sampler import logprobs, sample_drafts
 from .scheduler import Scheduler, Work
+from .speculation import Speculation, make_draft_model
 from .text import Detokenizer, TextStream
-
-# Rows of a pass up to which another costs the kernels little: the weights are read for the first (docs/lab-notes.md).
-CHEAP_ROWS = 8
 
 
 @dataclass(eq=False)
@@ -50,7 +47,6 @@ class _Live:
     answer: Answer
     draw: Draw
     text: TextStream
-    drafter: Drafter
 
 
 class Engine:
@@ -67,12 +63,13 @@ class Engine:
             the others waiting.
         prefix_cache: whether what was read stays in the cache, while there is room, for prompts that begin alike.
         weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
-        drafts: the most tokens that are guessed ahead of an answer (drafts.py) while few are worked on; 0 is never.
-            Answers are the same. None guesses where reading a few rows more costs little: with the kernels.
+        drafts: the most tokens that are guessed ahead of an answer (speculation.py) while few are worked on; 0 is
+            never. Answers are the same. None guesses where reading a few rows more costs little: with the kernels.
+        draft_model: a smaller model with the same tokenizer, which guesses where the text itself gives no guess.
 
     Raises:
         ConfigError: a limit that is too small.
-        ModelError: the model has no language-model head, or the tokenizer has tokens that it does not know.
+        ModelError: a model has no language-model head, or the tokenizer has tokens that it does not know.
     """
 
     def __init__(
@@ -86,20 +83,10 @@ class Engine:
         prefix_cache: bool = True,
         weights: str = "auto",
         drafts: int | None = None,
+        draft_model: Transformer | None = None,
     ) -> None:
         config = model.config
-        if config.head == "seq2seq":
-            raise ModelError(
-                "this model makes a text from another, and goes on from none",
-                where=None if model.source is None else str(model.source),
-                hint="use 'ownlm predict'",
-            )
-        if config.head != "lm":
-            raise ModelError(
-                f"this model writes no text: it is a {config.family} model with the head '{config.head}'",
-                where=None if model.source is None else str(model.source),
-                hint="a model that generates has a language-model head, such as gpt2 or llama",
-            )
+        check_writes(model)
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
         limits = [
@@ -116,13 +103,14 @@ class Engine:
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
         self._decoder = make_decoder(model, weights, pages)
-        self._drafts = (CHEAP_ROWS - 1 if self._decoder.kind in KINDS else 0) if drafts is None else drafts
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
         self._pool = PagePool(pages, keeps=prefix_cache)
         self._scheduler = Scheduler(self._pool, max_sequences=max_sequences, prefill_tokens=prefill_tokens)
-        # Tokens guessed ahead since the start, and how many of them were right.
-        self.guessed_tokens = self.right_tokens = 0
+        drafter = None
+        if draft_model is not None and drafts != 0:
+            drafter = make_draft_model(draft_model, tokenizer, weights, pages)
+        self._speculation = Speculation(self._scheduler, kind=self._decoder.kind, drafts=drafts, model=drafter)
         self._ids = itertools.count()
         self._live: dict[Answer, _Live] = {}
         # Events not handed out yet: of requests that stream() or generate() watches, and those that step() returns.
@@ -153,6 +141,16 @@ class Engine:
     def preemptions(self) -> int:
         """How often an answer had to give up its room to an older one, since the start."""
         return self._scheduler.preemptions
+
+    @property
+    def guessed_tokens(self) -> int:
+        """How many tokens were guessed ahead of answers, since the start."""
+        return self._speculation.guessed_tokens
+
+    @property
+    def right_tokens(self) -> int:
+        """How many of them were right."""
+        return self._speculation.right_tokens
 
     @property
     def free_tokens(self) -> int:
@@ -215,7 +213,7 @@ class Engine:
             if event.error is not None:
                 raise event.error
             events[event.request, event.index].append(event)
-        return [_completion(answer, events[answer.request, answer.index], options) for answer in answers]
+        return [Completion.of(answer, events[answer.request, answer.index], options) for answer in answers]
 
     def chat(self, messages: Sequence[Mapping[str, Any]], options: SamplingOptions | None = None) -> Completion:
         """The assistant's next message in a conversation.
@@ -272,7 +270,8 @@ class Engine:
                 grammar=grammar,
             )
             text = TextStream(self._detokenizer, options.stop, unsearched=options.min_tokens)
-            self._live[answer] = _Live(answer, draw, text, Drafter(prompt, most=max(1, self._drafts)))
+            self._live[answer] = _Live(answer, draw, text)
+            self._speculation.begin(answer, draw)
             self._scheduler.add(answer)
         return answers
 
@@ -317,24 +316,8 @@ class Engine:
 
     def _advance(self) -> None:
         """One step; hands its events to whoever waits for them."""
-        for event in self._run(self._drafted(self._scheduler.plan())):
+        for event in self._run(self._speculation.guessed(self._scheduler.plan())):
             self._inboxes.get(event.request, self._others).append(event)
-
-    def _drafted(self, plan: list[Work]) -> list[Work]:
-        """The plan with guesses at what follows, as far as reading them along costs little."""
-        speaking = sum(work.speaks for work in plan)
-        each = min(self._drafts, CHEAP_ROWS // speaking - 1) if speaking else 0
-        if each < 1 or sum(work.end - work.start for work in plan) > CHEAP_ROWS:
-            return plan
-        drafted = []
-        for work in plan:
-            live = self._live[work.answer]
-            room = min(each, work.answer.limit - len(work.answer.tokens) - 1)
-            if work.speaks and room > 0 and work.answer.state is State.DECODE:
-                guess = live.draw.forced()[:room] or live.drafter.propose(room)
-                work = self._scheduler.drafted(work, guess)
-            drafted.append(work)
-        return drafted
 
     def _run(self, work: Sequence[Work]) -> list[Event]:
         """One pass and what comes of it; whoever it fails for fails, and the engine lives on."""
@@ -394,14 +377,11 @@ class Engine:
             )
         )
         for part, live, tokens in zip(work, lives, taken, strict=True):
+            self._speculation.judged(part, tokens)
             for token, logprob in zip(tokens, itertools.islice(likely, len(tokens)), strict=True):
                 if not live.answer.ended:
                     events.append(self._take(live, token, logprob))
-            live.drafter.judged(len(part.draft), len(tokens) - 1)
-            self.guessed_tokens += len(part.draft)
-            self.right_tokens += len(tokens) - 1
             if not live.answer.ended:
-                live.drafter.took(tokens)
                 self._scheduler.done(part, part.end + len(tokens) - 1)
 
     def _computable(
@@ -454,18 +434,5 @@ class Engine:
         """An answer's end, whatever the reason: frees its place in the cache and in the schedule."""
         live.answer.move(state)
         self._scheduler.remove(live.answer)
+        self._speculation.end(live.answer)
         del self._live[live.answer]
-
-
-def _completion(answer: Answer, events: Sequence[Event], options: SamplingOptions) -> Completion:
-    reason = events[-1].finish_reason
-    assert reason is not None
-    return Completion(
-        text="".join(event.text for event in events),
-        tokens=tuple(answer.tokens),
-        finish_reason=reason,
-        prompt_tokens=len(answer.prompt),
-        index=answer.index,
-        seed=answer.seed,
-        logprobs=tuple(e.logprob for e in events if e.logprob) if options.logprobs is not None else None,
-    )

@@ -144,6 +144,7 @@ class Answer:
         state: see State; changed only by ``move``.
         tokens: what was generated, without the token that ended it.
         cached: how many tokens of prompt and answer the cache holds.
+        drafted: how many of them a draft model has read, where there is one (speculation.py).
         pages: where it holds them.
         digests: what its full pages are known by.
         kept: how many of its pages others may find.
@@ -158,6 +159,7 @@ class Answer:
     state: State = State.QUEUED
     tokens: list[int] = field(default_factory=list)
     cached: int = 0
+    drafted: int = 0
     pages: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     kept: int = 0
@@ -252,3 +254,18 @@ class Completion:
     index: int
     seed: int | None
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @classmethod
+    def of(cls, answer: Answer, events: Sequence[Event], options: SamplingOptions) -> Completion:
+        """An answer that has ended by itself, and all of its events."""
+        reason = events[-1].finish_reason
+        assert reason is not None
+        return cls(
+            text="".join(event.text for event in events),
+            tokens=tuple(answer.tokens),
+            finish_reason=reason,
+            prompt_tokens=len(answer.prompt),
+            index=answer.index,
+            seed=answer.seed,
+            logprobs=tuple(e.logprob for e in events if e.logprob) if options.logprobs is not None else None,
+        )

@@ -9,8 +9,8 @@ every running answer its next token and reads a bounded number of prompt tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .pages import PAGE, PagePool, digest_of, pages_for
 from .requests import Answer, State
@@ -37,10 +37,15 @@ class Scheduler:
         pool: the cache's pages.
         max_sequences: how many answers run at once.
         prefill_tokens: the most tokens of prompts read in one step.
+
+    Attributes:
+        draft_context: so many of an answer's first tokens a draft model reads as well (speculation.py), into the same
+            pages of a cache of its own; 0 without one.
     """
 
-    def __init__(self, pool: PagePool, *, max_sequences: int, prefill_tokens: int) -> None:
+    def __init__(self, pool: PagePool, *, max_sequences: int, prefill_tokens: int, draft_context: int = 0) -> None:
         self.pool = pool
+        self.draft_context = draft_context
         self.max_sequences = max_sequences
         self.prefill_tokens = prefill_tokens
         self.waiting: deque[Answer] = deque()
@@ -82,22 +87,29 @@ class Scheduler:
             work.append(Work(answer, answer.cached, end, end == answer.length))
         return work
 
-    def drafted(self, work: Work, draft: Sequence[int]) -> Work:
-        """The work with as much of a draft as there are pages for without taking any from others."""
+    def room(self, work: Work, count: int) -> int:
+        """How many tokens can be guessed to follow, at most ``count``, without taking pages from others."""
         answer = work.answer
         spare = len(answer.pages) * PAGE - work.end
-        while spare < len(draft) and self.pool.available > len(self.running):
+        while spare < count and self.pool.available > len(self.running):
             page = self.pool.take()
             assert page is not None
             answer.pages.append(page)
             spare += PAGE
-        return replace(work, draft=tuple(draft[:spare]))
+        return min(count, spare)
 
     def done(self, work: Work, upto: int | None = None) -> None:
-        """The cache holds the work's tokens now, or all before ``upto``; full pages may be found from here on."""
+        """The cache holds the work's tokens now, or all before ``upto``, where the right guesses end.
+
+        Full pages may be found from here on, once a draft model has read them too.
+        """
         answer = work.answer
         answer.cached = work.end if upto is None else upto
-        full = answer.cached // PAGE
+        if upto is not None:
+            # What a draft model read of its own wrong guesses is not the answer's.
+            answer.drafted = min(answer.drafted, upto)
+        behind = answer.drafted < min(answer.cached, self.draft_context)
+        full = (answer.drafted if behind else answer.cached) // PAGE
         self._digest(answer, full)
         for place in range(answer.kept, full):
             self.pool.keep(answer.pages[place], answer.digests[place])
@@ -130,6 +142,7 @@ class Scheduler:
         answer.move(State.PREFILL)
         answer.pages, answer.kept = pages, len(pages)
         answer.cached = len(pages) * PAGE
+        answer.drafted = min(answer.cached, self.draft_context)
         self.reused_tokens += answer.cached
         self.running.append(answer)
         return True
@@ -171,7 +184,7 @@ class Scheduler:
 
     def _release(self, answer: Answer) -> None:
         self.pool.give_back(answer.pages)
-        answer.pages, answer.cached, answer.kept = [], 0, 0
+        answer.pages, answer.cached, answer.drafted, answer.kept = [], 0, 0, 0
 
     def _digest(self, answer: Answer, pages: int) -> None:
         """Knows the answer's first pages by their digests."""

@@ -25,6 +25,8 @@ class ServeConfig(Config):
     """How many answers are worked on at once."""
     weights: Literal["auto", "bf16", "int8", "int4"] = "auto"
     """How the model's weights are kept: as it computes, or in fewer bits on a CPU."""
+    draft_model: str | None = Field(None, min_length=1)
+    """A smaller model with the same tokenizer, as ``load_model`` takes it, which guesses ahead; answers stay the same."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

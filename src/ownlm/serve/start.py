@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..api import load_model, load_tokenizer
+from ..api import load_draft_model, load_model, load_tokenizer
 from ..engine.engine import Engine
 from ..engine.worker import EngineWorker
+from ..errors import UserError
 from ..model.transformer import Transformer
 from ..store.store import Store, default_url
 from ..tokens.tokenizer import Tokenizer
@@ -61,7 +62,10 @@ def serve(
         with listen(config, keys is not None) as socket:
             network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
             name = config.name or (model if adapter is None else Path(adapter).name)
-            worker = EngineWorker(engine_of(network, tokenizer, config), max_pending=config.max_pending)
+            drafter = None
+            if config.draft_model is not None:
+                drafter = load_draft_model(config.draft_model, tokenizer, dtype, device)
+            worker = EngineWorker(engine_of(network, tokenizer, config, drafter), max_pending=config.max_pending)
             served = Served(name, network, tokenizer, worker)
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
@@ -73,13 +77,22 @@ def serve(
             opened.close()
 
 
-def engine_of(model: Transformer, tokenizer: Tokenizer, config: ServeConfig) -> Engine | None:
+def engine_of(
+    model: Transformer, tokenizer: Tokenizer, config: ServeConfig, draft_model: Transformer | None = None
+) -> Engine | None:
     """What writes with a model; None for an encoder, which only makes vectors.
 
     Raises:
         ModelError: the model can do neither.
+        UserError: a draft model is to guess for one that writes nothing.
     """
     if not model.config.causal and model.config.head in ("none", "masked"):
+        if draft_model is not None:
+            raise UserError("the model writes nothing that a draft model could guess", where="draft_model")
         return None
-    options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
+    options: dict[str, Any] = {
+        "max_sequences": config.max_sequences,
+        "weights": config.weights,
+        "draft_model": draft_model,
+    }
     return Engine(model, tokenizer, **options)
