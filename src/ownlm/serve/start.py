@@ -62,7 +62,7 @@ def serve(
             network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
             name = config.name or (model if adapter is None else Path(adapter).name)
             worker = EngineWorker(engine_of(network, tokenizer, config), max_pending=config.max_pending)
-            served = Served(name, network, tokenizer, worker)
+            served = Served(name, network, tokenizer, worker, None if adapter is None else Path(adapter))
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
             server = Server(serving, lambda: ready(address_of(socket, config.host), served))
