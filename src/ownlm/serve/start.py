@@ -82,4 +82,8 @@ def engine_of(model: Transformer, tokenizer: Tokenizer, config: ServeConfig) -> 
     if not model.config.causal and model.config.head in ("none", "masked"):
         return None
     options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
-    return Engine(model, tokenizer, **options)
+    if config.cache_tokens is not None:
+        options["cache_tokens"] = config.cache_tokens
+    engine = Engine(model, tokenizer, **options)
+    engine.reserve()
+    return engine
