@@ -40,12 +40,14 @@ def guess_of(tokens: Sequence[int]) -> int:
 class Slots:
     """A decoder that keeps, at each place of a page, all tokens up to there, and reads nothing that is not right."""
 
-    kind, weight_bytes = "none", 0
+    kind, weight_bytes, page_bytes = "none", 0, 0
 
     def __init__(self) -> None:
         self.held: dict[tuple[int, int], tuple[int, ...]] = {}
         self.broken = False
         self.passes = 0
+
+    def reserve(self) -> None: ...
 
     def before(self, pages: Sequence[int], place: int) -> tuple[int, ...]:
         """The tokens up to a place, all of which must lie where they belong."""

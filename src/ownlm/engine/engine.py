@@ -167,6 +167,16 @@ class Engine:
         """How many bytes of weights a step reads: what limits a single answer's speed."""
         return self._decoder.weight_bytes
 
+    @property
+    def cache_bytes(self) -> int:
+        """What the cache takes when it is full."""
+        return self._pool.count * (self._decoder.page_bytes + self._speculation.page_bytes)
+
+    def reserve(self) -> None:
+        """Takes the cache's memory now, so that it does not grow while answering."""
+        self._decoder.reserve()
+        self._speculation.reserve()
+
     def submit(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> int:
         """Queues a request and returns its id, by which its events are known.
 

@@ -44,7 +44,7 @@ class DraftModel:
 
     def __init__(self, decoder: Decoder, context: int, vocab: int) -> None:
         self.context = context
-        self._decoder, self._vocab = decoder, vocab
+        self.decoder, self._vocab = decoder, vocab
 
     def guess(self, plan: Sequence[Work], counts: Mapping[Answer, int]) -> dict[Answer, list[int]]:
         """Reads what it lacks of the plan's answers, and guesses at some of them.
@@ -64,7 +64,7 @@ class DraftModel:
             guessing = [
                 (answer, end - 1) for (answer, _), end in zip(parts, starts[1:], strict=True) if answer in counts
             ]
-            logits = self._decoder(
+            logits = self.decoder(
                 [token for _, tokens in parts for token in tokens],
                 [place for a, tokens in parts for place in range(a.drafted, a.drafted + len(tokens))],
                 starts,
@@ -132,6 +132,16 @@ class Speculation:
         self._use(model)
         self._guided: dict[Answer, _Guided] = {}
         self.guessed_tokens = self.right_tokens = 0
+
+    @property
+    def page_bytes(self) -> int:
+        """What a page of the draft model's cache takes."""
+        return 0 if self._model is None else self._model.decoder.page_bytes
+
+    def reserve(self) -> None:
+        """Takes that cache's memory now."""
+        if self._model is not None:
+            self._model.decoder.reserve()
 
     def begin(self, answer: Answer, draw: Draw) -> None:
         """An answer was asked for."""

@@ -58,6 +58,16 @@ class TorchDecoder:
         """What a pass reads of weights."""
         return self._model.weight_bytes
 
+    @property
+    def page_bytes(self) -> int:
+        """What a page takes."""
+        return 2 * self._keys[:, :, :PAGE].numel() * self._keys.itemsize
+
+    def reserve(self) -> None:
+        """Takes all pages' memory now, rather than page by page as they are first used."""
+        self._keys.zero_()
+        self._values.zero_()
+
     @torch.inference_mode()
     def __call__(
         self,

@@ -27,6 +27,9 @@ class ServeConfig(Config):
     """How the model's weights are kept: as it computes, or in fewer bits on a CPU."""
     draft_model: str | None = Field(None, min_length=1)
     """A smaller model with the same tokenizer, as ``load_model`` takes it, which guesses ahead; answers stay the same."""
+    cache_tokens: int | None = Field(None, ge=64)
+    """How many tokens of prompts and answers the cache holds; its memory is taken at the start. None is enough for
+    ``max_sequences`` of 2,048."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

@@ -56,12 +56,16 @@ class Served:
         model: the network.
         tokenizer: its own.
         worker: whose engine writes with it; without an engine it only makes vectors.
+        adapter: the folder of an adapter that was merged into it.
 
     Attributes:
         release: the hash of everything that shapes its answers, once it is known.
     """
 
-    def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker) -> None:
+    def __init__(
+        self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker, adapter: Path | None = None
+    ) -> None:
+        self._adapter = adapter
         self.name, self.model, self.tokenizer, self.worker = name, model, tokenizer, worker
         self.created = int(time.time())
         self.release: str | None = None
@@ -74,7 +78,9 @@ class Served:
     async def find_release(self) -> None:
         """Reads the model's files, in a thread, to know its release."""
         if self.model.source is not None:
-            self.release = await asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer)
+            kept = self.engine.weights if self.engine else str(self.model.compute_dtype)
+            found = asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer, self._adapter, kept)
+            self.release = await found
 
     @property
     def engine(self) -> Engine | None:

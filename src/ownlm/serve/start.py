@@ -66,7 +66,7 @@ def serve(
             if config.draft_model is not None:
                 drafter = load_draft_model(config.draft_model, tokenizer, dtype, device)
             worker = EngineWorker(engine_of(network, tokenizer, config, drafter), max_pending=config.max_pending)
-            served = Served(name, network, tokenizer, worker)
+            served = Served(name, network, tokenizer, worker, None if adapter is None else Path(adapter))
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
             server = Server(serving, lambda: ready(address_of(socket, config.host), served))
@@ -95,4 +95,8 @@ def engine_of(
         "weights": config.weights,
         "draft_model": draft_model,
     }
-    return Engine(model, tokenizer, **options)
+    if config.cache_tokens is not None:
+        options["cache_tokens"] = config.cache_tokens
+    engine = Engine(model, tokenizer, **options)
+    engine.reserve()
+    return engine
