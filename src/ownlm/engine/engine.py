@@ -20,6 +20,7 @@ import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
+from .adapters import Adapters, Ready
 from .decoder import make_decoder
 from .drafts import Drafter
 from .draw import Draw
@@ -51,6 +53,7 @@ class _Live:
     draw: Draw
     text: TextStream
     drafter: Drafter
+    adapter: Ready
 
 
 class Engine:
@@ -69,10 +72,12 @@ class Engine:
         weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
         drafts: the most tokens that are guessed ahead of an answer (drafts.py) while few are worked on; 0 is never.
             Answers are the same. None guesses where reading a few rows more costs little: with the kernels.
+        adapters: folders of LoRA adapters by name, of which each request may choose one (adapters.py).
 
     Raises:
         ConfigError: a limit that is too small.
-        ModelError: the model has no language-model head, or the tokenizer has tokens that it does not know.
+        ModelError: the model has no language-model head, or the tokenizer has tokens that it does not know; an adapter
+            is for another model, or cannot run beside others.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Engine:
         prefix_cache: bool = True,
         weights: str = "auto",
         drafts: int | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
         config = model.config
         if config.head == "seq2seq":
@@ -116,6 +122,9 @@ class Engine:
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
         self._decoder = make_decoder(model, weights, pages)
+        self._adapters = Adapters(model, self._decoder)
+        for name, folder in (adapters or {}).items():
+            self.load_adapter(name, folder)
         self._drafts = (CHEAP_ROWS - 1 if self._decoder.kind in KINDS else 0) if drafts is None else drafts
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
@@ -169,15 +178,35 @@ class Engine:
         """How many bytes of weights a step reads: what limits a single answer's speed."""
         return self._decoder.weight_bytes
 
-    def submit(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> int:
-        """Queues a request and returns its id, by which its events are known.
+    @property
+    def adapters(self) -> dict[str, str]:
+        """The adapters by name, each with the hash of its content."""
+        return self._adapters.digests
+
+    def load_adapter(self, name: str, folder: str | Path) -> None:
+        """Makes an adapter known; one of that name is replaced, and answers under way go on with what they began with.
 
         Raises:
-            UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, or a constraint
-                that cannot be compiled. Where that may take a while, ``grammars.compiled`` is called before, in a
+            ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
+        """
+        self._adapters.load(name, Path(folder))
+
+    def submit(
+        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None
+    ) -> int:
+        """Queues a request and returns its id, by which its events are known.
+
+        Args:
+            prompt: a text, or ids.
+            options: how it is answered.
+            adapter: the name of the adapter that answers; None is the model alone.
+
+        Raises:
+            UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, an adapter that
+                there is not, or a constraint that cannot be compiled. Where that may take a while, ``grammars.compiled`` is called before, in a
                 thread of its own.
         """
-        return self._submit(self._prompt(prompt), options or SamplingOptions())[0].request
+        return self._submit(self._prompt(prompt), options or SamplingOptions(), self._adapters.find(adapter))[0].request
 
     def step(self) -> list[Event]:
         """Computes the next tokens; returns the events, none of them only when there is nothing to do or to tell."""
@@ -189,16 +218,21 @@ class Engine:
         """Ends a request at once and frees what it held; no event of it follows. Unknown and ended ones are fine."""
         self._abort({request})
 
-    def stream(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> Iterator[Event]:
+    def stream(
+        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None
+    ) -> Iterator[Event]:
         """The events of one request as they come; leaving the loop early aborts it.
 
         Raises:
             UserError: as ``submit``, before the first event.
         """
-        return self._stream(self._prompt(prompt), options or SamplingOptions())
+        return self._stream(self._prompt(prompt), options or SamplingOptions(), self._adapters.find(adapter))
 
     def generate(
-        self, prompts: Sequence[str | Sequence[int]], options: SamplingOptions | None = None
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        options: SamplingOptions | None = None,
+        adapter: str | None = None,
     ) -> list[Completion]:
         """The answers to all prompts, in their order, ``n`` to each.
 
@@ -207,9 +241,9 @@ class Engine:
         """
         if isinstance(prompts, str):
             raise UserError("a list of prompts was expected, and this is one text", hint="write [prompt]")
-        options = options or SamplingOptions()
+        options, ready = options or SamplingOptions(), self._adapters.find(adapter)
         checked = [self._prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
-        answers = [answer for prompt in checked for answer in self._submit(prompt, options)]
+        answers = [answer for prompt in checked for answer in self._submit(prompt, options, ready)]
         events: dict[tuple[int, int], list[Event]] = {(answer.request, answer.index): [] for answer in answers}
         for event in self._watch(answers):
             if event.error is not None:
@@ -217,7 +251,12 @@ class Engine:
             events[event.request, event.index].append(event)
         return [_completion(answer, events[answer.request, answer.index], options) for answer in answers]
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: SamplingOptions | None = None) -> Completion:
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        options: SamplingOptions | None = None,
+        adapter: str | None = None,
+    ) -> Completion:
         """The assistant's next message in a conversation.
 
         Raises:
@@ -225,7 +264,7 @@ class Engine:
         """
         prompt = self.tokenizer.render(list(messages), add_generation_prompt=True)
         one = SamplingOptions(**{**dict(options or SamplingOptions()), "n": 1})
-        return self.generate([prompt], one)[0]
+        return self.generate([prompt], one, adapter)[0]
 
     def _prompt(self, prompt: str | Sequence[int], where: str = "prompt") -> tuple[int, ...]:
         """The prompt's ids, checked; a text begins with the token that the model expects at a document's start."""
@@ -254,14 +293,15 @@ class Engine:
             return ids
         return [start, *ids]
 
-    def _submit(self, prompt: tuple[int, ...], options: SamplingOptions) -> list[Answer]:
+    def _submit(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> list[Answer]:
         grammar = self._grammar(options)
         request = next(self._ids)
         limit = min(options.max_tokens, self.context - len(prompt))
         seed = options.seed
         if seed is None and options.temperature > 0:
             seed = secrets.randbits(32)
-        answers = [Answer(request, index, prompt, limit, seed) for index in range(options.n)]
+        namespace = adapter.namespace
+        answers = [Answer(request, index, prompt, limit, seed, namespace) for index in range(options.n)]
         for answer in answers:
             draw = Draw(
                 options,
@@ -272,7 +312,8 @@ class Engine:
                 grammar=grammar,
             )
             text = TextStream(self._detokenizer, options.stop, unsearched=options.min_tokens)
-            self._live[answer] = _Live(answer, draw, text, Drafter(prompt, most=max(1, self._drafts)))
+            drafter = Drafter(prompt, most=max(1, self._drafts))
+            self._live[answer] = _Live(answer, draw, text, drafter, adapter)
             self._scheduler.add(answer)
         return answers
 
@@ -285,9 +326,9 @@ class Engine:
                 raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=name)
         return None if options.constraint is None else self.grammars.compiled(options.constraint)
 
-    def _stream(self, prompt: tuple[int, ...], options: SamplingOptions) -> Iterator[Event]:
+    def _stream(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> Iterator[Event]:
         # Submitted with the first event, so that a stream nobody reads computes nothing.
-        yield from self._watch(self._submit(prompt, options))
+        yield from self._watch(self._submit(prompt, options, adapter))
 
     def _watch(self, answers: Sequence[Answer]) -> Iterator[Event]:
         """The events of these answers until all have ended; aborts what is left if nobody wants them any more."""
@@ -364,12 +405,14 @@ class Engine:
         parts = [[*part.answer.part(part.start, part.end), *part.draft] for part in work]
         starts = list(itertools.accumulate(map(len, parts), initial=0))
         ends = zip(work, starts[1:], strict=True)
+        adapters = [self._live[part.answer].adapter.prepared for part in work]
         logits = self._decoder(
             [token for part in parts for token in part],
             [place for part in work for place in range(part.start, part.end + len(part.draft))],
             starts,
             [part.answer.pages for part in work],
             [row for part, end in ends if part.speaks for row in range(end - 1 - len(part.draft), end)],
+            adapters if any(adapters) else (),
         )
         # A model's vocabulary may be padded; what the tokenizer does not know cannot be said.
         return logits[:, : self.tokenizer.vocab_size]
