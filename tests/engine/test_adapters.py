@@ -132,7 +132,7 @@ def test_logits_are_those_of_the_merged_model(
     decoder = TorchDecoder(model, 40)
     documents = documents_for(model)
     folders = [write_adapter(model, lora, tmp_path / str(i), i) for i, lora in enumerate(loras_for(name))]
-    ready = [None, *(decoder.prepared(read_adapter(model, folder)) for folder in folders)]
+    ready = [None, *(decoder.prepared(read_adapter(model.config, folder)) for folder in folders)]
     models = [model, *(merged(model, folder) for folder in folders)]
     chosen = [i % len(ready) for i in range(len(documents))]
     for cuts in (None, random.Random(1)):
@@ -152,7 +152,7 @@ def test_kernels_are_as_near_to_float32_as_with_the_adapter_merged(
     decoder = NativeDecoder(model, "bf16", 40)
     for i, lora in enumerate(loras_for(name)):
         folder = write_adapter(model, lora, tmp_path / str(i), i)
-        ready = decoder.prepared(read_adapter(model, folder))
+        ready = decoder.prepared(read_adapter(model.config, folder))
         exact = merged(model, folder).logits(documents)
         ours = read(decoder, documents, [ready] * len(documents))
         theirs = read(NativeDecoder(merged(model, folder, torch.bfloat16), "bf16", 40), documents, [None] * 99)
@@ -173,7 +173,7 @@ def test_bits_are_the_same_in_any_company(
     pages = sum(pages_for(len(document)) for document in documents)
     read_ones: list[Adapter | None] = [None]
     for i, lora in enumerate(loras_for(name)):
-        read_ones.append(read_adapter(model, write_adapter(model, lora, tmp_path / str(i), i)))
+        read_ones.append(read_adapter(model.config, write_adapter(model, lora, tmp_path / str(i), i)))
     chosen = [read_ones[i % len(read_ones)] for i in range(len(documents))]
 
     def prepared(decoder: NativeDecoder, ones: Sequence[Adapter | None]) -> list[Any]:
@@ -201,7 +201,7 @@ def test_the_frameworks_rows_without_an_adapter_keep_their_bits(
     model = make_model("llama", initializer_range=0.15, **SHAPES["llama"])
     documents = documents_for(model)
     decoder, plain = TorchDecoder(model, 40), TorchDecoder(model, 40)
-    ready = decoder.prepared(read_adapter(model, write_adapter(model, LORAS[0], tmp_path, 0)))
+    ready = decoder.prepared(read_adapter(model.config, write_adapter(model, LORAS[0], tmp_path, 0)))
     own = [None if i % 2 else ready for i in range(len(documents))]
     mixed = read(decoder, documents, own, random.Random(0))
     others = read(plain, documents, [None] * len(documents), random.Random(0))
@@ -298,17 +298,19 @@ def test_an_answer_under_way_keeps_the_adapter_it_began_with(
 def test_a_scale_is_part_of_the_content(make_model: Callable[..., Transformer], tmp_path: Path) -> None:
     model = make_model("llama")
     one, two = (write_adapter(model, LORAS[0], tmp_path / name, 0) for name in ("one", "two"))
-    assert read_adapter(model, one).digest == read_adapter(model, two).digest
+    assert read_adapter(model.config, one).digest == read_adapter(model.config, two).digest
     config = json.loads((two / "adapter_config.json").read_text())
     (two / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": config["lora_alpha"] + 1}))
-    assert read_adapter(model, one).digest != read_adapter(model, two).digest
+    assert read_adapter(model.config, one).digest != read_adapter(model.config, two).digest
 
 
-def test_reading_leaves_the_model_as_it_was(make_model: Callable[..., Transformer], tmp_path: Path) -> None:
+def test_loading_leaves_the_model_as_it_was(
+    make_model: Callable[..., Transformer], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     model = make_model("llama", seed=5)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     trained = [weight.requires_grad for weight in model.parameters()]
-    read_adapter(model, write_adapter(model, LORAS[0], tmp_path, 0))
+    Engine(model, tokenizer, adapters={"a": write_adapter(model, LORAS[0], tmp_path, 0)}).generate([[1]], GREEDY, "a")
     assert [weight.requires_grad for weight in model.parameters()] == trained
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())

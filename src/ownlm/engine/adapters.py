@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, UserError, nearest
 from ..model.adapters import adapter_layers, load_adapter
+from ..model.config import ModelConfig
 from ..model.transformer import Transformer
 
 # The projections of a block that an adapter may add to, as the kernels number them (kernels/adapters.h).
@@ -76,12 +77,12 @@ class Adapters:
     """The adapters of one engine by name.
 
     Args:
-        model: the base, of which nothing is kept but its structure.
+        config: the base's.
         decoder: what computes with them.
     """
 
-    def __init__(self, model: Transformer, decoder: Prepares) -> None:
-        self._structure, self._decoder = _structure(model), decoder
+    def __init__(self, config: ModelConfig, decoder: Prepares) -> None:
+        self._config, self._decoder = config, decoder
         self._ready: dict[str, Ready] = {}
 
     @property
@@ -98,7 +99,7 @@ class Adapters:
         """
         if not name:
             raise UserError("an adapter's name is empty", where=str(folder), hint="give it one")
-        adapter = read_adapter(self._structure, folder)
+        adapter = read_adapter(self._config, folder)
         self._ready[name] = Ready(adapter.digest, self._decoder.prepared(adapter))
 
     def find(self, name: str | None) -> Ready:
@@ -115,13 +116,13 @@ class Adapters:
         return self._ready[name]
 
 
-def read_adapter(model: Transformer, folder: Path) -> Adapter:
-    """The adapter of a PEFT folder, for a base that stays as it is.
+def read_adapter(config: ModelConfig, folder: Path) -> Adapter:
+    """The adapter of a PEFT folder for a base of this shape.
 
     Raises:
         ModelError: as ``load_adapter``; or the adapter is more than low-rank products beside the blocks'.
     """
-    structure = _structure(model)
+    structure = _structure(config)
     load_adapter(structure, Path(folder), beside_only=True)
     layers, content = {}, hashlib.blake2b(digest_size=16)
     for name, layer in sorted(adapter_layers(structure).items()):
@@ -144,9 +145,11 @@ def _place(name: str) -> str | None:
     return place if first == "layers" and place in PLACES else None
 
 
-def _structure(model: Transformer) -> Transformer:
-    """The same modules over parameters that take no memory, to attach an adapter to."""
-    memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
+def _structure(config: ModelConfig) -> Transformer:
+    """The model's modules over parameters that take no memory, to attach an adapter to."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    memo: dict[int, Any] = {}
     for weight in model.parameters():
         hollow = torch.zeros((), dtype=weight.dtype).expand(weight.shape)
         memo[id(weight)] = nn.Parameter(hollow, requires_grad=False)

@@ -122,7 +122,7 @@ class Engine:
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
         self._decoder = make_decoder(model, weights, pages)
-        self._adapters = Adapters(model, self._decoder)
+        self._adapters = Adapters(config, self._decoder)
         for name, folder in (adapters or {}).items():
             self.load_adapter(name, folder)
         self._drafts = (CHEAP_ROWS - 1 if self._decoder.kind in KINDS else 0) if drafts is None else drafts

@@ -22,3 +22,8 @@ def release_of(folder: Path, tokenizer: Tokenizer) -> str:
     parts |= {name: sha256_file(folder / name) for name in _SETTINGS if (folder / name).is_file()}
     parts["tokenizer"] = tokenizer.fingerprint
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def release_with(release: str, adapter: str) -> str:
+    """The release of a model with an adapter beside it, by both their hashes."""
+    return hashlib.sha256(f"{release} {adapter}".encode()).hexdigest()[:32]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..api import load_model, load_tokenizer
 from ..engine.engine import Engine
 from ..engine.worker import EngineWorker
+from ..errors import UserError
 from ..model.transformer import Transformer
 from ..store.store import Store, default_url
 from ..tokens.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ def serve(
     dtype: str = "auto",
     device: str = "auto",
     adapter: str | None = None,
+    adapters: Mapping[str, str] | None = None,
     ready: Callable[[str, Served], None] = lambda address, served: None,
 ) -> int | None:
     """Serves a model until SIGTERM or SIGINT; accepted requests are answered before it returns.
@@ -42,6 +44,7 @@ def serve(
             conversations are to be kept.
         redact: whether personal data is masked in what is stored.
         dtype, device, adapter: as ``load_model``.
+        adapters: folders of adapters that clients choose among by these names.
         ready: called with the address once requests are answered.
 
     Returns:
@@ -61,7 +64,11 @@ def serve(
         with listen(config, keys is not None) as socket:
             network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
             name = config.name or (model if adapter is None else Path(adapter).name)
-            worker = EngineWorker(engine_of(network, tokenizer, config), max_pending=config.max_pending)
+            if name in (adapters or {}):
+                raise UserError(
+                    f"the model itself is called '{name}'", where="--lora", hint="give the adapter another name"
+                )
+            worker = EngineWorker(engine_of(network, tokenizer, config, adapters), max_pending=config.max_pending)
             served = Served(name, network, tokenizer, worker)
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
@@ -73,13 +80,20 @@ def serve(
             opened.close()
 
 
-def engine_of(model: Transformer, tokenizer: Tokenizer, config: ServeConfig) -> Engine | None:
+def engine_of(
+    model: Transformer, tokenizer: Tokenizer, config: ServeConfig, adapters: Mapping[str, str] | None = None
+) -> Engine | None:
     """What writes with a model; None for an encoder, which only makes vectors.
 
     Raises:
-        ModelError: the model can do neither.
+        ModelError: the model can do neither; an adapter is for another, or cannot run beside others.
+        UserError: adapters for a model that only makes vectors.
     """
     if not model.config.causal and model.config.head in ("none", "masked"):
+        if adapters:
+            message = "this model only makes vectors, and adapters are for answers"
+            raise UserError(message, where="--lora", hint="merge one when it is loaded: --adapter")
         return None
     options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
+    options["adapters"] = adapters
     return Engine(model, tokenizer, **options)
