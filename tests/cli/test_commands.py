@@ -282,3 +282,26 @@ def test_generate_takes_an_adapter_beside_its_base(
         assert outcome.code == 2 and message in outcome.object["error"]["message"]
     # An adapter alone says what to do with it.
     assert "--adapter" in ownlm("generate", run.folder / "adapter", *ask).object["error"]["hint"]
+
+
+def test_bench_serve_measures_what_it_is_asked_for(ownlm: Run, corpus: Path):
+    line = ["bench", "serve", corpus / "base", "--concurrency", "1,3", "--prompt-tokens", "8", "--tokens", "4"]
+    result = ownlm(*line, "--json").object
+    assert [speed["requests"] for speed in result["speeds"]] == [1, 3]
+    assert result["limit_tokens_per_second"] == result["bandwidth_bytes_per_second"] / result["weight_bytes"]
+    shown = ownlm(*line)
+    assert shown.code == 0 and "tokens/s" in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "where"),
+    [
+        ("--concurrency", "1,x", "--concurrency"),
+        ("--concurrency", "0", "--concurrency"),
+        ("--tokens", "100000", "--prompt-tokens"),
+        ("--weights", "int3", "--weights"),
+    ],
+)
+def test_bench_serve_names_what_is_wrong(ownlm: Run, corpus: Path, option: str, value: str, where: str):
+    outcome = ownlm("bench", "serve", corpus / "base", option, value, "--json")
+    assert (outcome.code, outcome.object["error"]["where"]) == (2, where)

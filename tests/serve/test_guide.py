@@ -37,6 +37,7 @@ def test_every_option_told_is_one_of_the_command():
         "--json",
         "--requests-per-minute",
         "--tokens-per-day",
+        "--concurrency",
     }
     assert told <= options
     assert {name for name in options if name.startswith("--")} - told <= {

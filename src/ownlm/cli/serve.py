@@ -46,6 +46,9 @@ Lora = Annotated[
     ),
 ]
 MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", min=1)]
+CacheTokens = Annotated[
+    int | None, typer.Option(help="Tokens that the cache holds; its memory is taken at the start.", metavar="N")
+]
 MaxQueue = Annotated[int, typer.Option(help="Answers accepted and unfinished; more get 429.", min=1)]
 Timeout = Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")]
 Drain = Annotated[float, typer.Option(help="Seconds accepted requests have once it is told to stop.")]
@@ -75,6 +78,7 @@ def serve(
     api_key: GivenKeys = None,
     name: Name = None,
     max_sequences: MaxSequences = 16,
+    cache_tokens: CacheTokens = None,
     max_queue: MaxQueue = 256,
     timeout: Timeout = 600,
     drain: Drain = 60,
@@ -102,7 +106,7 @@ def serve(
     settings |= {"max_sequences": max_sequences, "max_pending": max_queue, "timeout": timeout, "drain": drain}
     settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
-    settings |= {"weights": weights}
+    settings |= {"weights": weights, "cache_tokens": cache_tokens}
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:

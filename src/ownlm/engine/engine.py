@@ -179,6 +179,15 @@ class Engine:
         return self._decoder.weight_bytes
 
     @property
+    def cache_bytes(self) -> int:
+        """What the cache takes when it is full."""
+        return self._pool.count * self._decoder.page_bytes
+
+    def reserve(self) -> None:
+        """Takes the cache's memory now, so that it does not grow while answering."""
+        self._decoder.reserve()
+
+    @property
     def adapters(self) -> dict[str, str]:
         """The adapters by name, each with the hash of its content."""
         return self._adapters.digests
@@ -203,8 +212,8 @@ class Engine:
 
         Raises:
             UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, an adapter that
-                there is not, or a constraint that cannot be compiled. Where that may take a while, ``grammars.compiled`` is called before, in a
-                thread of its own.
+                there is not, or a constraint that cannot be compiled. Where that may take a while,
+                ``grammars.compiled`` is called before, in a thread of its own.
         """
         return self._submit(self._prompt(prompt), options or SamplingOptions(), self._adapters.find(adapter))[0].request
 

@@ -146,6 +146,10 @@ class NativeDecoder:
         """What a pass reads of weights."""
         return self._weight_bytes
 
+    def reserve(self) -> None:
+        """Takes all pages' memory now, rather than page by page as they are first used."""
+        self._pages.zero_()
+
     def prepared(self, adapter: Adapter) -> NativeAdapter:
         """The adapter in the kernels' layout."""
         return NativeAdapter(adapter, self.config)

@@ -59,6 +59,16 @@ class TorchDecoder:
         """What a pass reads of weights."""
         return self._model.weight_bytes
 
+    @property
+    def page_bytes(self) -> int:
+        """What a page takes."""
+        return 2 * self._keys[:, :, :PAGE].numel() * self._keys.itemsize
+
+    def reserve(self) -> None:
+        """Takes all pages' memory now, rather than page by page as they are first used."""
+        self._keys.zero_()
+        self._values.zero_()
+
     def prepared(self, adapter: Adapter) -> Prepared:
         """The adapter in the dtype that it computes in, on its device."""
         return self._model.prepared(adapter)

@@ -25,6 +25,9 @@ class ServeConfig(Config):
     """How many answers are worked on at once."""
     weights: Literal["auto", "bf16", "int8", "int4"] = "auto"
     """How the model's weights are kept: as it computes, or in fewer bits on a CPU."""
+    cache_tokens: int | None = Field(None, ge=64)
+    """How many tokens of prompts and answers the cache holds; its memory is taken at the start. None is enough for
+    ``max_sequences`` of 2,048."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

@@ -57,6 +57,7 @@ class Served:
         model: the network.
         tokenizer: its own.
         worker: whose engine writes with it; without an engine it only makes vectors.
+        merged: the folder of an adapter that was merged into it.
 
     Attributes:
         release: the hash of everything that shapes its answers, once it is known.
@@ -65,7 +66,10 @@ class Served:
         adapted: the model with each of the engine's adapters, by name.
     """
 
-    def __init__(self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker) -> None:
+    def __init__(
+        self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker, merged: Path | None = None
+    ) -> None:
+        self._merged = merged
         self.name, self.model, self.tokenizer, self.worker = name, model, tokenizer, worker
         self.created = int(time.time())
         self.release: str | None = None
@@ -81,7 +85,9 @@ class Served:
     async def find_release(self) -> None:
         """Reads the model's files, in a thread, to know its release."""
         if self.model.source is not None:
-            self.release = await asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer)
+            kept = self.engine.weights if self.engine else str(self.model.compute_dtype)
+            found = asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer, self._merged, kept)
+            self.release = await found
             for name, served in self.adapted.items():
                 assert self.engine is not None
                 served.release = release_with(self.release, self.engine.adapters[name])

@@ -49,6 +49,13 @@ class Serving:
                 "ownlm_requests_pending": ("Answers that were accepted and have not ended", lambda: worker.pending),
                 "ownlm_http_in_flight": ("HTTP requests under way", lambda: traffic.in_flight),
                 "ownlm_cached_tokens": ("Tokens in the cache", lambda: engine.cached_tokens if engine else 0),
+                "ownlm_reused_tokens": (
+                    "Prompt tokens found in the cache",
+                    lambda: engine.reused_tokens if engine else 0,
+                ),
+                "ownlm_preemptions": ("Answers that gave their room up", lambda: engine.preemptions if engine else 0),
+                "ownlm_guessed_tokens": ("Tokens guessed ahead", lambda: engine.guessed_tokens if engine else 0),
+                "ownlm_right_tokens": ("Of those, the right ones", lambda: engine.right_tokens if engine else 0),
                 "ownlm_draining": ("1 while the server stops", lambda: traffic.draining),
             }
         )

@@ -69,7 +69,7 @@ def serve(
                     f"the model itself is called '{name}'", where="--lora", hint="give the adapter another name"
                 )
             worker = EngineWorker(engine_of(network, tokenizer, config, adapters), max_pending=config.max_pending)
-            served = Served(name, network, tokenizer, worker)
+            served = Served(name, network, tokenizer, worker, None if adapter is None else Path(adapter))
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
             server = Server(serving, lambda: ready(address_of(socket, config.host), served))
@@ -96,4 +96,8 @@ def engine_of(
         return None
     options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
     options["adapters"] = adapters
-    return Engine(model, tokenizer, **options)
+    if config.cache_tokens is not None:
+        options["cache_tokens"] = config.cache_tokens
+    engine = Engine(model, tokenizer, **options)
+    engine.reserve()
+    return engine

@@ -85,7 +85,7 @@ inline __m512 halves(const uint8_t* at) { return _mm512_cvtph_ps(_mm256_loadu_si
 //
 // x: bfloat16 rows ld apart; sums: [ROWS] rows of each block's sum of x, ld_sums apart.
 template <typename Format, int ROWS, int PANELS>
-inline void multiply_panels(const uint8_t* panels, int64_t stride, int64_t groups, const bf16* x, int64_t ld,
+[[gnu::noinline]] void multiply_panels(const uint8_t* panels, int64_t stride, int64_t groups, const bf16* x, int64_t ld,
                             const float* sums, int64_t ld_sums, float* out, bool further = false) {
   constexpr int BLOCKS = 2 * PANELS;
   // Few sums stay in registers throughout, and more are fetched for each block.
@@ -147,10 +147,27 @@ inline void multiply_panels(const uint8_t* panels, int64_t stride, int64_t group
 constexpr int64_t MOST_ROWS = 8, HELD_ROWS = 6;
 constexpr int panels_beside(int rows) { return rows <= 2 ? 4 : rows <= 4 ? 2 : 1; }
 
-// All ROWS rows by the panels from..to; done(panel, row, sums of its 32 outputs).
-template <typename Format, int ROWS, typename Done>
+// What becomes of a product: done(panel, row, sums of the row's 32 outputs). Not a template, since the products are many
+// and would all be compiled again for each use.
+class Done {
+ public:
+  template <typename What>
+  Done(const What& what)
+      : what_(&what), call_([](const void* of, int64_t panel, int64_t row, const float* sums) {
+          (*static_cast<const What*>(of))(panel, row, sums);
+        }) {}
+
+  void operator()(int64_t panel, int64_t row, const float* sums) const { call_(what_, panel, row, sums); }
+
+ private:
+  const void* what_;
+  void (*call_)(const void*, int64_t, int64_t, const float*);
+};
+
+// ROWS rows, the first of them numbered `first`, by the panels from..to.
+template <typename Format, int ROWS>
 void rows_by_panels(const uint8_t* data, int64_t from, int64_t to, int64_t groups, const bf16* x, int64_t ld,
-                    const float* sums, int64_t ld_sums, const Done& done) {
+                    const float* sums, int64_t ld_sums, int64_t first, const Done& done) {
   constexpr int MOST = panels_beside(ROWS);
   const int64_t stride = groups * Format::bytes;
   alignas(64) float out[ROWS * MOST * PANEL];
@@ -158,7 +175,7 @@ void rows_by_panels(const uint8_t* data, int64_t from, int64_t to, int64_t group
     constexpr int PANELS = decltype(count)::value;
     multiply_panels<Format, ROWS, PANELS>(data + panel * stride, stride, groups, x, ld, sums, ld_sums, out);
     for (int r = 0; r < ROWS; ++r)
-      for (int p = 0; p < PANELS; ++p) done(panel + p, r, out + (r * PANELS + p) * PANEL);
+      for (int p = 0; p < PANELS; ++p) done(panel + p, first + r, out + (r * PANELS + p) * PANEL);
   };
   int64_t panel = from;
   for (; panel + MOST <= to; panel += MOST) some(std::integral_constant<int, MOST>{}, panel);
@@ -198,7 +215,7 @@ struct Room {
 };
 
 // The panels from..to for any number of rows.
-template <typename Format, typename Done>
+template <typename Format>
 void panels_of(const Matrix& matrix, int64_t from, int64_t to, const bf16* x, int64_t ld, int64_t rows,
                const float* sums, int64_t ld_sums, const Room& room, const Done& done) {
   const int64_t groups = matrix.inputs / GROUP;
@@ -211,8 +228,7 @@ void panels_of(const Matrix& matrix, int64_t from, int64_t to, const bf16* x, in
     for (int64_t panel = from; panel < to; panel += step)
       by_rows(MOST_ROWS, [&](int64_t row, auto count) {
         rows_by_panels<Format, decltype(count)::value>(
-            matrix.data, panel, panel + step, groups, x + row * ld, ld, sums + row * ld_sums, ld_sums,
-            [&](int64_t at, int r, const float* out) { done(at, row + r, out); });
+            matrix.data, panel, panel + step, groups, x + row * ld, ld, sums + row * ld_sums, ld_sums, row, done);
       });
     return;
   }
@@ -231,8 +247,7 @@ void panels_of(const Matrix& matrix, int64_t from, int64_t to, const bf16* x, in
   }
 }
 
-template <typename Done>
-void panels_of(const Matrix& matrix, int64_t from, int64_t to, const bf16* x, int64_t ld, int64_t rows,
+inline void panels_of(const Matrix& matrix, int64_t from, int64_t to, const bf16* x, int64_t ld, int64_t rows,
                const float* sums, int64_t ld_sums, const Room& room, const Done& done) {
   switch (matrix.kind) {
     case INT8: return panels_of<Int8>(matrix, from, to, x, ld, rows, sums, ld_sums, room, done);
