@@ -79,11 +79,14 @@ class Adapters:
     Args:
         config: the base's.
         decoder: what computes with them.
+        folders: those that there are from the start.
     """
 
-    def __init__(self, config: ModelConfig, decoder: Prepares) -> None:
+    def __init__(self, config: ModelConfig, decoder: Prepares, folders: Mapping[str, str | Path]) -> None:
         self._config, self._decoder = config, decoder
         self._ready: dict[str, Ready] = {}
+        for name, folder in folders.items():
+            self.load(name, Path(folder))
 
     @property
     def digests(self) -> dict[str, str]:

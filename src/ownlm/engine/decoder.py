@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, ModelError, nearest
 from ..model.transformer import Transformer
 from .adapters import Adapter
 from .native_decoder import NativeDecoder, runs_natively
@@ -68,6 +68,27 @@ class Decoder(Protocol):
     def prepared(self, adapter: Adapter) -> Any:
         """The adapter as passes take it; it lasts as long as somebody holds it."""
         ...
+
+
+def check_writes(model: Transformer) -> None:
+    """Checks that a model goes on with texts.
+
+    Raises:
+        ModelError: it has no language-model head.
+    """
+    config = model.config
+    if config.head == "seq2seq":
+        raise ModelError(
+            "this model makes a text from another, and goes on from none",
+            where=None if model.source is None else str(model.source),
+            hint="use 'ownlm predict'",
+        )
+    if config.head != "lm":
+        raise ModelError(
+            f"this model writes no text: it is a {config.family} model with the head '{config.head}'",
+            where=None if model.source is None else str(model.source),
+            hint="a model that generates has a language-model head, such as gpt2 or llama",
+        )
 
 
 def make_decoder(model: Transformer, weights: str, pages: int) -> Decoder:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,16 @@ from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
 from .adapters import Adapters, Ready
-from .decoder import make_decoder
+from .decoder import check_writes, make_decoder
 from .drafts import Drafter
 from .draw import Draw
-from .grammars import CompiledGrammar, GrammarCompiler
+from .grammars import GrammarCompiler
 from .packing import KINDS
 from .pages import PAGE, PagePool
+from .prompts import Prompts
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
 from .sampler import logprobs, sample_drafts
-from .scheduler import Scheduler, Work
+from .scheduler import Scheduler, Work, computable
 from .text import Detokenizer, TextStream
 
 # Rows of a pass up to which another costs the kernels little: the weights are read for the first (docs/lab-notes.md).
@@ -93,27 +94,13 @@ class Engine:
         drafts: int | None = None,
         adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
+        check_writes(model)
         config = model.config
-        if config.head == "seq2seq":
-            raise ModelError(
-                "this model makes a text from another, and goes on from none",
-                where=None if model.source is None else str(model.source),
-                hint="use 'ownlm predict'",
-            )
-        if config.head != "lm":
-            raise ModelError(
-                f"this model writes no text: it is a {config.family} model with the head '{config.head}'",
-                where=None if model.source is None else str(model.source),
-                hint="a model that generates has a language-model head, such as gpt2 or llama",
-            )
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
-        limits = [
-            ("max_sequences", max_sequences, 1),
-            ("prefill_tokens", prefill_tokens, 1),
-            ("drafts", drafts or 0, 0),
-        ]
-        for name, value, least in [*limits, ("cache_tokens", cache_tokens, 2 * PAGE)]:
+        limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
+        limits += [("drafts", drafts or 0, 0), ("cache_tokens", cache_tokens, 2 * PAGE)]
+        for name, value, least in limits:
             if value < least:
                 raise ConfigError(f"at least {least} is needed (got {value})", where=name)
         tokenizer.check_fits(config.vocab_size)
@@ -121,10 +108,9 @@ class Engine:
         pages = cache_tokens // PAGE
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
+        self._prompts = Prompts(tokenizer, self.context, config.max_positions)
         self._decoder = make_decoder(model, weights, pages)
-        self._adapters = Adapters(config, self._decoder)
-        for name, folder in (adapters or {}).items():
-            self.load_adapter(name, folder)
+        self._adapters = Adapters(config, self._decoder, adapters or {})
         self._drafts = (CHEAP_ROWS - 1 if self._decoder.kind in KINDS else 0) if drafts is None else drafts
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
@@ -215,7 +201,9 @@ class Engine:
                 there is not, or a constraint that cannot be compiled. Where that may take a while,
                 ``grammars.compiled`` is called before, in a thread of its own.
         """
-        return self._submit(self._prompt(prompt), options or SamplingOptions(), self._adapters.find(adapter))[0].request
+        return self._submit(self._prompts.checked(prompt), options or SamplingOptions(), self._adapters.find(adapter))[
+            0
+        ].request
 
     def step(self) -> list[Event]:
         """Computes the next tokens; returns the events, none of them only when there is nothing to do or to tell."""
@@ -235,7 +223,7 @@ class Engine:
         Raises:
             UserError: as ``submit``, before the first event.
         """
-        return self._stream(self._prompt(prompt), options or SamplingOptions(), self._adapters.find(adapter))
+        return self._stream(self._prompts.checked(prompt), options or SamplingOptions(), self._adapters.find(adapter))
 
     def generate(
         self,
@@ -251,14 +239,15 @@ class Engine:
         if isinstance(prompts, str):
             raise UserError("a list of prompts was expected, and this is one text", hint="write [prompt]")
         options, ready = options or SamplingOptions(), self._adapters.find(adapter)
-        checked = [self._prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
+        checked = [self._prompts.checked(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
         answers = [answer for prompt in checked for answer in self._submit(prompt, options, ready)]
         events: dict[tuple[int, int], list[Event]] = {(answer.request, answer.index): [] for answer in answers}
         for event in self._watch(answers):
             if event.error is not None:
                 raise event.error
             events[event.request, event.index].append(event)
-        return [_completion(answer, events[answer.request, answer.index], options) for answer in answers]
+        wanted = options.logprobs is not None
+        return [Completion.of(answer, events[answer.request, answer.index], wanted) for answer in answers]
 
     def chat(
         self,
@@ -275,35 +264,13 @@ class Engine:
         one = SamplingOptions(**{**dict(options or SamplingOptions()), "n": 1})
         return self.generate([prompt], one, adapter)[0]
 
-    def _prompt(self, prompt: str | Sequence[int], where: str = "prompt") -> tuple[int, ...]:
-        """The prompt's ids, checked; a text begins with the token that the model expects at a document's start."""
-        ids = tuple(self.encode(prompt) if isinstance(prompt, str) else prompt)
-        if not ids:
-            raise UserError("the prompt is empty", where=where, hint="give at least one token")
-        if len(ids) >= self.context:
-            limit = "the model's context" if self.context == self.config.max_positions else "the cache"
-            raise UserError(
-                f"the prompt has {len(ids):,} tokens, and {limit} has room for {self.context:,} with the answer",
-                where=where,
-                hint="shorten the prompt",
-            )
-        vocab = self.tokenizer.vocab_size
-        if wrong := [i for i in ids if not 0 <= i < vocab]:
-            raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=where)
-        return ids
-
     def encode(self, text: str) -> list[int]:
         """A text prompt's ids; it begins with the token that the model expects at a document's start."""
-        tokenizer = self.tokenizer
-        ids = tokenizer.encode(text)
-        # An empty text has nothing to go on from but a document's start; GPT-2 marks that by its only special token.
-        start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-        if start is None or (ids and (not tokenizer.adds_bos or ids[0] == start)):
-            return ids
-        return [start, *ids]
+        return self._prompts.encode(text)
 
     def _submit(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> list[Answer]:
-        grammar = self._grammar(options)
+        self._prompts.check_tokens(options)
+        grammar = None if options.constraint is None else self.grammars.compiled(options.constraint)
         request = next(self._ids)
         limit = min(options.max_tokens, self.context - len(prompt))
         seed = options.seed
@@ -325,15 +292,6 @@ class Engine:
             self._live[answer] = _Live(answer, draw, text, drafter, adapter)
             self._scheduler.add(answer)
         return answers
-
-    def _grammar(self, options: SamplingOptions) -> CompiledGrammar | None:
-        """The options' constraint, compiled; also checks what they say of tokens by their ids."""
-        vocab = self.tokenizer.vocab_size
-        biased = [token for token, _ in options.logit_bias]
-        for name, ids in (("logit_bias", biased), ("stop_token_ids", options.stop_token_ids)):
-            if wrong := [token for token in ids if token >= vocab]:
-                raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=name)
-        return None if options.constraint is None else self.grammars.compiled(options.constraint)
 
     def _stream(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> Iterator[Event]:
         # Submitted with the first event, so that a stream nobody reads computes nothing.
@@ -431,7 +389,9 @@ class Engine:
         """Draws the next tokens of each answer; logits: those of each, and of its draft, in order."""
         finite = logits.amax(-1).isfinite()
         if not finite.all():
-            work, rows = self._computable(work, finite.tolist(), events)
+            error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
+            work, rows, failed = computable(work, finite.tolist())
+            events.extend(self._fail(self._live[part.answer], error) for part in failed)
             logits = logits[rows]
         if not work:
             return
@@ -455,25 +415,6 @@ class Engine:
             if not live.answer.ended:
                 live.drafter.took(tokens)
                 self._scheduler.done(part, part.end + len(tokens) - 1)
-
-    def _computable(
-        self, work: Sequence[Work], finite: Sequence[bool], events: list[Event]
-    ) -> tuple[list[Work], list[int]]:
-        """Who can go on and by which rows; the others fail. A guess is cut where it makes the model overflow."""
-        error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
-        fine: list[Work] = []
-        rows: list[int] = []
-        start = 0
-        for part in work:
-            own = finite[start : start + 1 + len(part.draft)]
-            good = own.index(False) if False in own else len(own)
-            if good:
-                fine.append(replace(part, draft=part.draft[: good - 1]))
-                rows += range(start, start + good)
-            else:
-                events.append(self._fail(self._live[part.answer], error))
-            start += len(own)
-        return fine, rows
 
     def _take(self, live: _Live, token: int, logprob: TokenLogprob | None) -> Event:
         """The answer goes on with a token, or ends."""
@@ -507,17 +448,3 @@ class Engine:
         live.answer.move(state)
         self._scheduler.remove(live.answer)
         del self._live[live.answer]
-
-
-def _completion(answer: Answer, events: Sequence[Event], options: SamplingOptions) -> Completion:
-    reason = events[-1].finish_reason
-    assert reason is not None
-    return Completion(
-        text="".join(event.text for event in events),
-        tokens=tuple(answer.tokens),
-        finish_reason=reason,
-        prompt_tokens=len(answer.prompt),
-        index=answer.index,
-        seed=answer.seed,
-        logprobs=tuple(e.logprob for e in events if e.logprob) if options.logprobs is not None else None,
-    )

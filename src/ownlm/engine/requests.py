@@ -252,3 +252,18 @@ class Completion:
     index: int
     seed: int | None
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @classmethod
+    def of(cls, answer: Answer, events: Sequence[Event], with_logprobs: bool) -> Completion:
+        """What an answer that has ended became, by its events."""
+        reason = events[-1].finish_reason
+        assert reason is not None
+        return cls(
+            text="".join(event.text for event in events),
+            tokens=tuple(answer.tokens),
+            finish_reason=reason,
+            prompt_tokens=len(answer.prompt),
+            index=answer.index,
+            seed=answer.seed,
+            logprobs=tuple(e.logprob for e in events if e.logprob) if with_logprobs else None,
+        )
