@@ -42,11 +42,11 @@ class NativeAdapter:
         inner, inputs = low.a.shape
         a = F.pad(low.a, (0, padded(inputs) - inputs)).to(torch.bfloat16)
         b = interleaved(low.b) if by_turns else low.b
-        b = F.pad(b, (0, 0, 0, padded(len(b)) - len(b))).to(torch.bfloat16)
-        # [panels, inner, outputs of a panel]
-        b = b.unflatten(0, (-1, PANEL)).transpose(1, 2)
-        used = (b != 0).any(-1).int()
-        first, last = used.argmax(1), inner - used.flip(1).argmax(1)
+        b = F.pad(b, (0, inner % 2, 0, padded(len(b)) - len(b))).to(torch.bfloat16)
+        # [panels, pairs of inner values, outputs of a panel, 2]
+        b = b.unflatten(0, (-1, PANEL)).unflatten(2, (-1, 2)).transpose(1, 2)
+        used = (b != 0).flatten(2).any(-1).int()
+        first, last = used.argmax(1), used.shape[1] - used.flip(1).argmax(1)
         spans = torch.stack((first, torch.where(used.any(1), last, first)), 1)
         return _LowRank(inner, *(self._at(values) for values in (a, b, spans)))
 

@@ -14,8 +14,8 @@ enum Projection : int64_t { QKV, OUTPUT, UP, DOWN, PROJECTIONS };
 struct LowRank {
   int64_t inner;         // 0: nothing is added here
   const bf16* a;         // [inner, inputs], filled up with zeros to whole blocks
-  const bf16* b;         // [panels][inner][32 outputs], the outputs in the order of the weight's panels
-  const int64_t* spans;  // [panels][2]: a panel's outputs take the inner values from..to; the others meet zeros
+  const bf16* b;         // [panels][pairs of inner values][32 outputs][2], the outputs in the order of the weight's panels
+  const int64_t* spans;  // [panels][2]: a panel's outputs take the pairs from..to; the others meet zeros
 };
 
 class Adapters {
@@ -24,15 +24,15 @@ class Adapters {
   Adapters(const LowRank* const* of_sequence, int64_t most_inner, int64_t rows)
       : of_sequence_(of_sequence),
         most_(rounded(most_inner, STEP)),
-        lowered_(scratch<float>(of_sequence ? rows * most_ : 0)) {}
+        lowered_(scratch<bf16>(of_sequence ? rows * most_ : 0)) {}
 
   bool any() const { return of_sequence_ != nullptr; }
 
-  // A x of one row, kept for `raise`; x: [inputs].
+  // A x of one row, rounded as all that meets a weight, and kept for `raise`; x: [inputs].
   void lower(int64_t layer, Projection projection, int64_t row, int64_t sequence, const bf16* x, int64_t inputs) {
     const LowRank* low = find(layer, projection, sequence);
     if (!low) return;
-    float* out = lowered_.get() + row * most_;
+    bf16* out = lowered_.get() + row * most_;
     for (int64_t from = 0; from < low->inner; from += STEP) {
       __m512 sums[STEP];
       const bf16* a[STEP];
@@ -44,7 +44,7 @@ class Adapters {
         for (int64_t i = 0; i < STEP; ++i)
           sums[i] = _mm512_dpbf16_ps(sums[i], values, (__m512bh)_mm512_loadu_si512(a[i] + at));
       }
-      for (int64_t i = 0; i < STEP; ++i) out[from + i] = sum(sums[i]);
+      for (int64_t i = 0; i < STEP; ++i) out[from + i] = narrow(sum(sums[i]));
     }
   }
 
@@ -53,12 +53,17 @@ class Adapters {
              vec& high_half) const {
     const LowRank* low = find(layer, projection, sequence);
     if (!low) return;
-    const float* inner = lowered_.get() + row * most_;
-    const bf16* b = low->b + panel * low->inner * PANEL;
-    vec added[2] = {all(0), all(0)};
-    for (int64_t i = low->spans[2 * panel]; i < low->spans[2 * panel + 1]; ++i)
-      for (int64_t half = 0; half < 2; ++half)
-        added[half] = _mm512_fmadd_ps(all(inner[i]), load(b + i * PANEL + half * 16), added[half]);
+    const bf16* inner = lowered_.get() + row * most_;
+    const bf16* b = low->b + panel * ((low->inner + 1) / 2) * 2 * PANEL;
+    __m512 added[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t pair = low->spans[2 * panel]; pair < low->spans[2 * panel + 1]; ++pair) {
+      int32_t both;
+      __builtin_memcpy(&both, inner + 2 * pair, sizeof both);
+      for (int64_t half = 0; half < 2; ++half) {
+        const __m512i weights = _mm512_loadu_si512(b + pair * 2 * PANEL + half * 32);
+        added[half] = _mm512_dpbf16_ps(added[half], (__m512bh)_mm512_set1_epi32(both), (__m512bh)weights);
+      }
+    }
     low_half = low_half + added[0], high_half = high_half + added[1];
   }
 
@@ -66,7 +71,7 @@ class Adapters {
   static constexpr int64_t STEP = 4;
   const LowRank* const* of_sequence_;
   const int64_t most_;
-  Scratch<float> lowered_;  // [rows, most_]
+  Scratch<bf16> lowered_;  // [rows, most_]
 
   const LowRank* find(int64_t layer, Projection projection, int64_t sequence) const {
     const LowRank* layers = of_sequence_[sequence];
