@@ -37,13 +37,16 @@ class Adapters {
       __m512 sums[STEP];
       const bf16* a[STEP];
       // Past the last, the last once more.
+#pragma GCC unroll 4
       for (int64_t i = 0; i < STEP; ++i)
         sums[i] = _mm512_setzero_ps(), a[i] = low->a + std::min(from + i, low->inner - 1) * inputs;
       for (int64_t at = 0; at < inputs; at += 32) {
         const __m512bh values = (__m512bh)_mm512_loadu_si512(x + at);
+#pragma GCC unroll 4
         for (int64_t i = 0; i < STEP; ++i)
           sums[i] = _mm512_dpbf16_ps(sums[i], values, (__m512bh)_mm512_loadu_si512(a[i] + at));
       }
+#pragma GCC unroll 4
       for (int64_t i = 0; i < STEP; ++i) out[from + i] = narrow(sum(sums[i]));
     }
   }
@@ -59,6 +62,7 @@ class Adapters {
     for (int64_t pair = low->spans[2 * panel]; pair < low->spans[2 * panel + 1]; ++pair) {
       int32_t both;
       __builtin_memcpy(&both, inner + 2 * pair, sizeof both);
+#pragma GCC unroll 2
       for (int64_t half = 0; half < 2; ++half) {
         const __m512i weights = _mm512_loadu_si512(b + pair * 2 * PANEL + half * 32);
         added[half] = _mm512_dpbf16_ps(added[half], (__m512bh)_mm512_set1_epi32(both), (__m512bh)weights);
