@@ -37,6 +37,14 @@ StoreURL = Annotated[
     ),
 ]
 Name = Annotated[str | None, typer.Option(help="What clients call the model.")]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        help="A LoRA adapter that clients choose as the model NAME; may be repeated, all share one base.",
+        metavar="NAME=DIR",
+    ),
+]
 MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", min=1)]
 CacheTokens = Annotated[
     int | None, typer.Option(help="Tokens that the cache holds; its memory is taken at the start.", metavar="N")
@@ -85,6 +93,7 @@ def serve(
     weights: Weights = "auto",
     draft_model: DraftModel = None,
     adapter: Adapter = None,
+    lora: Lora = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
@@ -104,7 +113,13 @@ def serve(
     def ready(address: str, served: Any) -> None:
         _say_ready(address, served, as_json)
 
-    options = {"adapter": adapter, "dtype": dtype, "device": device, "redact": not keep_personal_data}
+    options = {
+        "adapter": adapter,
+        "adapters": _adapters(lora),
+        "dtype": dtype,
+        "device": device,
+        "redact": not keep_personal_data,
+    }
     ended_by = run(model, settings, api_keys=keys, store=store, ready=ready, **options)
     return Answer({}, "Stopped", printed=True, exit_code=INTERRUPTED if ended_by == signal.SIGINT else 0)
 
@@ -136,6 +151,19 @@ def _keys(given: list[str] | None) -> list[str]:
     if not all(keys):
         raise UserError("a key is empty", where="--api-key", hint=f"leave it out, or put one into ${KEY}")
     return [*keys, *filter(None, [os.environ.get(KEY, "").strip()])]
+
+
+def _adapters(given: list[str] | None) -> dict[str, str]:
+    """The folders of adapters by name."""
+    folders: dict[str, str] = {}
+    for one in given or ():
+        name, _, folder = one.partition("=")
+        if not (name and folder):
+            raise UserError(f"a name and a folder were expected (got '{one}')", where="--lora", hint="write NAME=DIR")
+        if name in folders:
+            raise UserError(f"two adapters are called '{name}'", where="--lora", hint="give one another name")
+        folders[name] = folder
+    return folders
 
 
 def _say_ready(address: str, served: Any, as_json: bool) -> None:

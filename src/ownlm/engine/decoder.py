@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, ModelError, nearest
 from ..model.transformer import Transformer
+from .adapters import Adapter
 from .native_decoder import NativeDecoder, runs_natively
 from .packing import KINDS, Kind
 from .torch_decoder import TorchDecoder
@@ -46,6 +47,7 @@ class Decoder(Protocol):
         starts: Sequence[int],
         pages: Sequence[Sequence[int]],
         speaking: Sequence[int],
+        adapters: Sequence[Any] = (),
     ) -> Tensor:
         """One pass over new tokens; their keys and values go into the pages.
 
@@ -55,10 +57,16 @@ class Decoder(Protocol):
             starts: where each sequence's begin, and where the last end.
             pages: the pages of each sequence, in order, up to its last new token at least.
             speaking: the rows whose logits are wanted, rising.
+            adapters: what ``prepared`` made of each sequence's adapter, and None for a sequence without; empty if none
+                has any.
 
         Returns:
             [speaking, vocab] float32 logits.
         """
+        ...
+
+    def prepared(self, adapter: Adapter) -> Any:
+        """The adapter as passes take it; it lasts as long as somebody holds it."""
         ...
 
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,13 +30,15 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
+from .adapters import Adapters, Ready
 from .decoder import check_writes, make_decoder
 from .draw import Draw
-from .grammars import CompiledGrammar, GrammarCompiler
+from .grammars import GrammarCompiler
 from .pages import PAGE, PagePool
+from .prompts import Prompts
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
 from .sampler import logprobs, sample_drafts
-from .scheduler import Scheduler, Work
+from .scheduler import Scheduler, Work, computable
 from .speculation import Speculation, make_draft_model
 from .text import Detokenizer, TextStream
 
@@ -47,6 +50,7 @@ class _Live:
     answer: Answer
     draw: Draw
     text: TextStream
+    adapter: Ready
 
 
 class Engine:
@@ -66,10 +70,12 @@ class Engine:
         drafts: the most tokens that are guessed ahead of an answer (speculation.py) while few are worked on; 0 is
             never. Answers are the same. None guesses where reading a few rows more costs little: with the kernels.
         draft_model: a smaller model with the same tokenizer, which guesses where the text itself gives no guess.
+        adapters: folders of LoRA adapters by name, of which each request may choose one (adapters.py).
 
     Raises:
         ConfigError: a limit that is too small.
-        ModelError: a model has no language-model head, or the tokenizer has tokens that it does not know.
+        ModelError: a model has no language-model head, or the tokenizer has tokens that it does not know; an adapter is
+            for another model, or cannot run beside others.
     """
 
     def __init__(
@@ -84,17 +90,15 @@ class Engine:
         weights: str = "auto",
         drafts: int | None = None,
         draft_model: Transformer | None = None,
+        adapters: Mapping[str, str | Path] | None = None,
     ) -> None:
-        config = model.config
         check_writes(model)
+        config = model.config
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
-        limits = [
-            ("max_sequences", max_sequences, 1),
-            ("prefill_tokens", prefill_tokens, 1),
-            ("drafts", drafts or 0, 0),
-        ]
-        for name, value, least in [*limits, ("cache_tokens", cache_tokens, 2 * PAGE)]:
+        limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
+        limits += [("drafts", drafts or 0, 0), ("cache_tokens", cache_tokens, 2 * PAGE)]
+        for name, value, least in limits:
             if value < least:
                 raise ConfigError(f"at least {least} is needed (got {value})", where=name)
         tokenizer.check_fits(config.vocab_size)
@@ -102,7 +106,9 @@ class Engine:
         pages = cache_tokens // PAGE
         self.context = min(config.max_positions, pages * PAGE)
         self.device = model.device
+        self._prompts = Prompts(tokenizer, self.context, config.max_positions)
         self._decoder = make_decoder(model, weights, pages)
+        self._adapters = Adapters(config, self._decoder, adapters or {})
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
         self._pool = PagePool(pages, keeps=prefix_cache)
@@ -177,15 +183,37 @@ class Engine:
         self._decoder.reserve()
         self._speculation.reserve()
 
-    def submit(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> int:
-        """Queues a request and returns its id, by which its events are known.
+    @property
+    def adapters(self) -> dict[str, str]:
+        """The adapters by name, each with the hash of its content."""
+        return self._adapters.digests
+
+    def load_adapter(self, name: str, folder: str | Path) -> None:
+        """Makes an adapter known; one of that name is replaced, and answers under way go on with what they began with.
 
         Raises:
-            UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, or a constraint
-                that cannot be compiled. Where that may take a while, ``grammars.compiled`` is called before, in a
-                thread of its own.
+            ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
         """
-        return self._submit(self._prompt(prompt), options or SamplingOptions())[0].request
+        self._adapters.load(name, Path(folder))
+
+    def submit(
+        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None
+    ) -> int:
+        """Queues a request and returns its id, by which its events are known.
+
+        Args:
+            prompt: a text, or ids.
+            options: how it is answered.
+            adapter: the name of the adapter that answers; None is the model alone.
+
+        Raises:
+            UserError: an empty prompt, one that leaves no room in the context, ids that are no tokens, an adapter that
+                there is not, or a constraint that cannot be compiled. Where that may take a while,
+                ``grammars.compiled`` is called before, in a thread of its own.
+        """
+        return self._submit(self._prompts.checked(prompt), options or SamplingOptions(), self._adapters.find(adapter))[
+            0
+        ].request
 
     def step(self) -> list[Event]:
         """Computes the next tokens; returns the events, none of them only when there is nothing to do or to tell."""
@@ -197,16 +225,21 @@ class Engine:
         """Ends a request at once and frees what it held; no event of it follows. Unknown and ended ones are fine."""
         self._abort({request})
 
-    def stream(self, prompt: str | Sequence[int], options: SamplingOptions | None = None) -> Iterator[Event]:
+    def stream(
+        self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None
+    ) -> Iterator[Event]:
         """The events of one request as they come; leaving the loop early aborts it.
 
         Raises:
             UserError: as ``submit``, before the first event.
         """
-        return self._stream(self._prompt(prompt), options or SamplingOptions())
+        return self._stream(self._prompts.checked(prompt), options or SamplingOptions(), self._adapters.find(adapter))
 
     def generate(
-        self, prompts: Sequence[str | Sequence[int]], options: SamplingOptions | None = None
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        options: SamplingOptions | None = None,
+        adapter: str | None = None,
     ) -> list[Completion]:
         """The answers to all prompts, in their order, ``n`` to each.
 
@@ -215,9 +248,9 @@ class Engine:
         """
         if isinstance(prompts, str):
             raise UserError("a list of prompts was expected, and this is one text", hint="write [prompt]")
-        options = options or SamplingOptions()
-        checked = [self._prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
-        answers = [answer for prompt in checked for answer in self._submit(prompt, options)]
+        options, ready = options or SamplingOptions(), self._adapters.find(adapter)
+        checked = [self._prompts.checked(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
+        answers = [answer for prompt in checked for answer in self._submit(prompt, options, ready)]
         events: dict[tuple[int, int], list[Event]] = {(answer.request, answer.index): [] for answer in answers}
         for event in self._watch(answers):
             if event.error is not None:
@@ -225,7 +258,12 @@ class Engine:
             events[event.request, event.index].append(event)
         return [Completion.of(answer, events[answer.request, answer.index], options) for answer in answers]
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], options: SamplingOptions | None = None) -> Completion:
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        options: SamplingOptions | None = None,
+        adapter: str | None = None,
+    ) -> Completion:
         """The assistant's next message in a conversation.
 
         Raises:
@@ -233,43 +271,22 @@ class Engine:
         """
         prompt = self.tokenizer.render(list(messages), add_generation_prompt=True)
         one = SamplingOptions(**{**dict(options or SamplingOptions()), "n": 1})
-        return self.generate([prompt], one)[0]
-
-    def _prompt(self, prompt: str | Sequence[int], where: str = "prompt") -> tuple[int, ...]:
-        """The prompt's ids, checked; a text begins with the token that the model expects at a document's start."""
-        ids = tuple(self.encode(prompt) if isinstance(prompt, str) else prompt)
-        if not ids:
-            raise UserError("the prompt is empty", where=where, hint="give at least one token")
-        if len(ids) >= self.context:
-            limit = "the model's context" if self.context == self.config.max_positions else "the cache"
-            raise UserError(
-                f"the prompt has {len(ids):,} tokens, and {limit} has room for {self.context:,} with the answer",
-                where=where,
-                hint="shorten the prompt",
-            )
-        vocab = self.tokenizer.vocab_size
-        if wrong := [i for i in ids if not 0 <= i < vocab]:
-            raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=where)
-        return ids
+        return self.generate([prompt], one, adapter)[0]
 
     def encode(self, text: str) -> list[int]:
         """A text prompt's ids; it begins with the token that the model expects at a document's start."""
-        tokenizer = self.tokenizer
-        ids = tokenizer.encode(text)
-        # An empty text has nothing to go on from but a document's start; GPT-2 marks that by its only special token.
-        start = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.eos_id
-        if start is None or (ids and (not tokenizer.adds_bos or ids[0] == start)):
-            return ids
-        return [start, *ids]
+        return self._prompts.encode(text)
 
-    def _submit(self, prompt: tuple[int, ...], options: SamplingOptions) -> list[Answer]:
-        grammar = self._grammar(options)
+    def _submit(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> list[Answer]:
+        self._prompts.check_tokens(options)
+        grammar = None if options.constraint is None else self.grammars.compiled(options.constraint)
         request = next(self._ids)
         limit = min(options.max_tokens, self.context - len(prompt))
         seed = options.seed
         if seed is None and options.temperature > 0:
             seed = secrets.randbits(32)
-        answers = [Answer(request, index, prompt, limit, seed) for index in range(options.n)]
+        namespace = adapter.namespace
+        answers = [Answer(request, index, prompt, limit, seed, namespace) for index in range(options.n)]
         for answer in answers:
             draw = Draw(
                 options,
@@ -280,23 +297,14 @@ class Engine:
                 grammar=grammar,
             )
             text = TextStream(self._detokenizer, options.stop, unsearched=options.min_tokens)
-            self._live[answer] = _Live(answer, draw, text)
+            self._live[answer] = _Live(answer, draw, text, adapter)
             self._speculation.begin(answer, draw)
             self._scheduler.add(answer)
         return answers
 
-    def _grammar(self, options: SamplingOptions) -> CompiledGrammar | None:
-        """The options' constraint, compiled; also checks what they say of tokens by their ids."""
-        vocab = self.tokenizer.vocab_size
-        biased = [token for token, _ in options.logit_bias]
-        for name, ids in (("logit_bias", biased), ("stop_token_ids", options.stop_token_ids)):
-            if wrong := [token for token in ids if token >= vocab]:
-                raise UserError(f"{wrong[0]} is not a token: the vocabulary has {vocab:,}", where=name)
-        return None if options.constraint is None else self.grammars.compiled(options.constraint)
-
-    def _stream(self, prompt: tuple[int, ...], options: SamplingOptions) -> Iterator[Event]:
+    def _stream(self, prompt: tuple[int, ...], options: SamplingOptions, adapter: Ready) -> Iterator[Event]:
         # Submitted with the first event, so that a stream nobody reads computes nothing.
-        yield from self._watch(self._submit(prompt, options))
+        yield from self._watch(self._submit(prompt, options, adapter))
 
     def _watch(self, answers: Sequence[Answer]) -> Iterator[Event]:
         """The events of these answers until all have ended; aborts what is left if nobody wants them any more."""
@@ -357,12 +365,14 @@ class Engine:
         parts = [[*part.answer.part(part.start, part.end), *part.draft] for part in work]
         starts = list(itertools.accumulate(map(len, parts), initial=0))
         ends = zip(work, starts[1:], strict=True)
+        adapters = [self._live[part.answer].adapter.prepared for part in work]
         logits = self._decoder(
             [token for part in parts for token in part],
             [place for part in work for place in range(part.start, part.end + len(part.draft))],
             starts,
             [part.answer.pages for part in work],
             [row for part, end in ends if part.speaks for row in range(end - 1 - len(part.draft), end)],
+            adapters if any(adapters) else (),
         )
         # A model's vocabulary may be padded; what the tokenizer does not know cannot be said.
         return logits[:, : self.tokenizer.vocab_size]
@@ -372,7 +382,9 @@ class Engine:
         """Draws the next tokens of each answer; logits: those of each, and of its draft, in order."""
         finite = logits.amax(-1).isfinite()
         if not finite.all():
-            work, rows = self._computable(work, finite.tolist(), events)
+            error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
+            work, rows, failed = computable(work, finite.tolist())
+            events.extend(self._fail(self._live[part.answer], error) for part in failed)
             logits = logits[rows]
         if not work:
             return
@@ -393,25 +405,6 @@ class Engine:
                     events.append(self._take(live, token, logprob))
             if not live.answer.ended:
                 self._scheduler.done(part, part.end + len(tokens) - 1)
-
-    def _computable(
-        self, work: Sequence[Work], finite: Sequence[bool], events: list[Event]
-    ) -> tuple[list[Work], list[int]]:
-        """Who can go on and by which rows; the others fail. A guess is cut where it makes the model overflow."""
-        error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
-        fine: list[Work] = []
-        rows: list[int] = []
-        start = 0
-        for part in work:
-            own = finite[start : start + 1 + len(part.draft)]
-            good = own.index(False) if False in own else len(own)
-            if good:
-                fine.append(replace(part, draft=part.draft[: good - 1]))
-                rows += range(start, start + good)
-            else:
-                events.append(self._fail(self._live[part.answer], error))
-            start += len(own)
-        return fine, rows
 
     def _take(self, live: _Live, token: int, logprob: TokenLogprob | None) -> Event:
         """The answer goes on with a token, or ends."""

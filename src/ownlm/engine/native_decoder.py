@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from ..model.kernels.calls import ACTIVATIONS
 from ..model.layers import LayerNorm, Linear, RMSNorm
 from ..model.transformer import Block, Transformer
+from .adapters import Adapter
 from .kernels.library import library
-from .packing import BLOCK, Kind, pack, padded
+from .native_adapters import NativeAdapter
+from .packing import Kind, interleaved, pack, padded
 from .pages import PAGE
 
 KIND_CODES = {"bf16": 0, "int8": 1, "int4": 2}
@@ -60,6 +62,8 @@ class _Pass(ctypes.Structure):
     _fields_ = (
         *((name, _int) for name in ("rows", "sequences", "spoken", "table_width")),
         *((name, _pointer) for name in ("ids", "places", "starts", "table", "speaking", "logits", "hidden")),
+        ("adapters", _pointer),
+        ("adapters_inner", _int),
     )
 
 
@@ -146,6 +150,10 @@ class NativeDecoder:
         """Takes all pages' memory now, rather than page by page as they are first used."""
         self._pages.zero_()
 
+    def prepared(self, adapter: Adapter) -> NativeAdapter:
+        """The adapter in the kernels' layout."""
+        return NativeAdapter(adapter, self.config)
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -154,6 +162,7 @@ class NativeDecoder:
         starts: Sequence[int],
         pages: Sequence[Sequence[int]],
         speaking: Sequence[int],
+        adapters: Sequence[NativeAdapter | None] = (),
     ) -> Tensor:
         """See ``Decoder``."""
         logits = torch.empty(len(speaking), self.config.vocab_size)
@@ -161,6 +170,7 @@ class NativeDecoder:
         table = torch.tensor([[*row, *[0] * (widest - len(row))] for row in pages], dtype=torch.int32)
         arrays = [torch.tensor(x, dtype=torch.int64) for x in (ids, places, starts, speaking)]
         ids_at, places_at, starts_at, speaking_at = (x.data_ptr() for x in arrays)
+        adapted = (_pointer * len(adapters))(*(None if one is None else one.address for one in adapters))
         work = _Pass(
             rows=len(ids),
             sequences=len(starts) - 1,
@@ -173,6 +183,8 @@ class NativeDecoder:
             speaking=speaking_at,
             logits=logits.data_ptr(),
             hidden=None,
+            adapters=ctypes.addressof(adapted) if any(adapted) else None,
+            adapters_inner=max((one.inner for one in adapters if one is not None), default=0),
         )
         kernels = library()
         assert kernels is not None
@@ -186,7 +198,7 @@ class NativeDecoder:
         up: Tensor = feedforward.up.weight
         bias: Tensor | None = feedforward.up.bias
         if config.gated:
-            up, bias = _interleaved(up), None if bias is None else _interleaved(bias)
+            up, bias = interleaved(up), None if bias is None else interleaved(bias)
         frequencies = None
         if model.frequencies is not None:
             rows = model.frequencies.view(-1, model.frequencies.shape[-1])
@@ -242,16 +254,6 @@ class NativeDecoder:
             assert place is not None
             self._tables[key] = place
         return self._tables[key]
-
-
-def _interleaved(values: Tensor) -> Tensor:
-    """Gates and values by turns, 16 of each, as one panel has them: [2 x inner, ...] -> [2 x padded inner, ...]."""
-    gate, value = values.detach().chunk(2)
-    more = padded(len(gate)) - len(gate)
-    if more:
-        gate, value = (torch.cat((x, x.new_zeros(more, *x.shape[1:]))) for x in (gate, value))
-    half = BLOCK // 2
-    return torch.stack((gate.unflatten(0, (-1, half)), value.unflatten(0, (-1, half))), dim=1).flatten(0, 2)
 
 
 def _linears(model: Transformer) -> list[Linear]:

@@ -8,6 +8,7 @@ the product has the same bits.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,12 @@ from torch import Tensor, nn
 from ..model.attention import AttentionContext
 from ..model.layers import Linear
 from ..model.packed import rounded_rows
+from ..model.quantized import replace_layer
 from ..model.transformer import Transformer
+from .adapters import Adapter
+
+# An adapter: A [inner, inputs] and B [outputs, inner] of each projection that it adds to, by the projection's name.
+Prepared = Mapping[str, tuple[Tensor, Tensor]]
 
 # Packed weights are a second copy in memory; larger models go without.
 MOST_PACKED_BYTES = 4 * 2**30
@@ -40,6 +46,9 @@ class PackedModel:
         if packing:
             memo |= {id(layer): PackedLinear(layer, self.dtype) for layer in _linears(model)}
         self._model = copy.deepcopy(model, memo).eval()
+        # Of the pass that is being computed, and what projections that some adapter adds to became.
+        self._groups: list[tuple[Prepared, Tensor]] = []
+        self._adapted: dict[str, AdaptedLinear] = {}
         self._head: PackedLinear | None = None
         if packing:
             self._head = PackedLinear(_head(model), self.dtype)
@@ -55,12 +64,53 @@ class PackedModel:
         """tokens, positions: [tokens] -> the last norm's output: [tokens, width]."""
         return self._model(tokens, positions, context)
 
+    def prepared(self, adapter: Adapter) -> Prepared:
+        """The adapter as passes of this model take it."""
+        for name in adapter.layers.keys() - self._adapted.keys():
+            self._adapted[name] = AdaptedLinear(self._model.get_submodule(name), name, self._groups)
+            replace_layer(self._model, name, self._adapted[name])
+        like = (self.device, self.dtype)
+        return {name: (low.a.to(*like), low.b.to(*like)) for name, low in adapter.layers.items()}
+
+    def adapt(self, rows: Sequence[Prepared | None]) -> None:
+        """Says which adapter each row of the next pass has; no rows: nobody has any."""
+        places: dict[int, list[int]] = {}
+        for row, prepared in enumerate(rows):
+            if prepared is not None:
+                places.setdefault(id(prepared), []).append(row)
+        by_id = {id(prepared): prepared for prepared in rows if prepared is not None}
+        self._groups[:] = [(by_id[key], torch.tensor(own, device=self.device)) for key, own in places.items()]
+
     def logits_of(self, hidden: Tensor) -> Tensor:
         """hidden: [tokens, width] -> float32 logits: [tokens, vocab]."""
         if self._head is None:
             return self._model.logits_of(hidden)
         logits, cap = self._head(hidden).float(), self.config.logit_softcap
         return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+class AdaptedLinear(nn.Module):
+    """A projection that adds to each row what the row's adapter has for it.
+
+    Args:
+        base: the projection.
+        name: of its module.
+        groups: the adapters of the pass that is being computed, and whose rows they are; filled by the model.
+    """
+
+    def __init__(self, base: nn.Module, name: str, groups: Sequence[tuple[Prepared, Tensor]]) -> None:
+        super().__init__()
+        self.base, self.name, self._groups = base, name, groups
+        self.segments = base.segments
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [tokens, inputs] -> [tokens, outputs]."""
+        out: Tensor = self.base(x)
+        for layers, rows in self._groups:
+            if self.name in layers:
+                a, b = layers[self.name]
+                out.index_add_(0, rows, F.linear(F.linear(x[rows], a), b))
+        return out
 
 
 class PackedLinear(nn.Module):

@@ -25,6 +25,16 @@ def padded(count: int) -> int:
     return -(-count // BLOCK) * BLOCK
 
 
+def interleaved(values: Tensor) -> Tensor:
+    """Gates and values by turns, 16 of each, as one panel has them: [2 x inner, ...] -> [2 x padded inner, ...]."""
+    gate, value = values.detach().chunk(2)
+    more = padded(len(gate)) - len(gate)
+    if more:
+        gate, value = (torch.cat((x, x.new_zeros(more, *x.shape[1:]))) for x in (gate, value))
+    half = BLOCK // 2
+    return torch.stack((gate.unflatten(0, (-1, half)), value.unflatten(0, (-1, half))), dim=1).flatten(0, 2)
+
+
 def pack(weight: Tensor, kind: Kind) -> Tensor:
     """A weight in the kernels' layout: [panels, blocks, bytes of a block] uint8.
 

@@ -9,8 +9,8 @@ every running answer its next token and reads a bounded number of prompt tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from .pages import PAGE, PagePool, digest_of, pages_for
 from .requests import Answer, State
@@ -191,3 +191,26 @@ class Scheduler:
         for place in range(len(answer.digests), pages):
             before = answer.digests[-1] if place else answer.namespace
             answer.digests.append(digest_of(before, answer.part(place * PAGE, (place + 1) * PAGE)))
+
+
+def computable(work: Sequence[Work], finite: Sequence[bool]) -> tuple[list[Work], list[int], list[Work]]:
+    """Who can go on, by which rows, and who cannot; a guess is cut where it makes the model overflow.
+
+    Args:
+        work: those that speak.
+        finite: for each one's last token, and those of its draft, in order: whether its logits are numbers.
+    """
+    fine: list[Work] = []
+    rows: list[int] = []
+    failed: list[Work] = []
+    start = 0
+    for part in work:
+        own = finite[start : start + 1 + len(part.draft)]
+        good = own.index(False) if False in own else len(own)
+        if good:
+            fine.append(replace(part, draft=part.draft[: good - 1]))
+            rows += range(start, start + good)
+        else:
+            failed.append(part)
+        start += len(own)
+    return fine, rows, failed

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model.transformer import Transformer
-from .packed_model import PackedModel
+from .adapters import Adapter
+from .packed_model import PackedModel, Prepared
 from .pages import PAGE
 
 # Sequences that decode in one pass on a CPU. Up to here bfloat16 products give each row the same bits however many
@@ -68,6 +69,10 @@ class TorchDecoder:
         self._keys.zero_()
         self._values.zero_()
 
+    def prepared(self, adapter: Adapter) -> Prepared:
+        """The adapter in the dtype that it computes in, on its device."""
+        return self._model.prepared(adapter)
+
     @torch.inference_mode()
     def __call__(
         self,
@@ -76,6 +81,7 @@ class TorchDecoder:
         starts: Sequence[int],
         pages: Sequence[Sequence[int]],
         speaking: Sequence[int],
+        adapters: Sequence[Any] = (),
     ) -> Tensor:
         """See ``Decoder``."""
         speaks, said = set(speaking), {}
@@ -84,6 +90,7 @@ class TorchDecoder:
             tokens, positions = ([values[row] for row in rows] for values in (ids, places))
             parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
             context = _Pages(self._keys, self._values, parts)
+            self._model.adapt([adapters[s] for s in work for _ in range(starts[s], starts[s + 1])] if adapters else [])
             hidden = self._model(
                 torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
             )

@@ -113,7 +113,12 @@ class EngineWorker:
         return self._broken
 
     async def submit(
-        self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, timeout: float | None = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: SamplingOptions,
+        *,
+        timeout: float | None = None,
+        adapter: str | None = None,
     ) -> Stream:
         """Accepts a request of one or several prompts, and returns its events as they come.
 
@@ -121,6 +126,7 @@ class EngineWorker:
             prompts: ids of each.
             options: for all of them.
             timeout: seconds that the whole of it may take, waiting included; it then ends with DeadlineExceeded.
+            adapter: the name of the one that answers; None is the model alone.
 
         Raises:
             UserError: a prompt is empty, does not fit, or holds ids that are no tokens; nothing is accepted then.
@@ -129,7 +135,7 @@ class EngineWorker:
             EngineFailed: the engine was given up.
         """
         self._reserve(len(prompts) * options.n)
-        stream = Stream(self, prompts, options, timeout)
+        stream = Stream(self, prompts, options, timeout, adapter)
         try:
             if not self._command(stream._begin):
                 self._release(len(prompts) * options.n)
@@ -303,9 +309,10 @@ class Stream:
         prompts: Sequence[Sequence[int]],
         options: SamplingOptions,
         timeout: float | None,
+        adapter: str | None,
     ) -> None:
         self.prompt_tokens = [len(prompt) for prompt in prompts]
-        self._worker, self._prompts, self._options = worker, prompts, options
+        self._worker, self._prompts, self._options, self._adapter = worker, prompts, options, adapter
         self._loop = asyncio.get_running_loop()
         self._begun: asyncio.Future[None] = self._loop.create_future()
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
@@ -359,7 +366,7 @@ class Stream:
         assert worker.engine is not None, "there is an engine to submit to"
         try:
             for place, prompt in enumerate(self._prompts):
-                request = worker.engine.submit(prompt, self._options)
+                request = worker.engine.submit(prompt, self._options, self._adapter)
                 self._places[request] = place
                 self._open[request] = set(range(self._options.n))
                 worker._streams[request] = self

@@ -64,7 +64,7 @@ class Generation:
             ApiError: 429; the key's quota is used up.
         """
         config = serving_of(request).config
-        stream = await served.worker.submit(prompts, options, timeout=config.timeout)
+        stream = await served.worker.submit(prompts, options, timeout=config.timeout, adapter=served.adapter)
         generation = cls(request, served, stream, options, prefix)
         try:
             await generation._quota.begin(sum(stream.prompt_tokens))

@@ -30,3 +30,8 @@ def release_of(folder: Path, tokenizer: Tokenizer, adapter: Path | None = None, 
         parts |= {f"adapter/{file.name}": sha256_file(file) for file in sorted(adapter.glob("adapter_*"))}
     parts |= {"tokenizer": tokenizer.fingerprint, "kept": weights}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def release_with(release: str, adapter: str) -> str:
+    """The release of a model with an adapter beside it, by both their hashes."""
+    return hashlib.sha256(f"{release} {adapter}".encode()).hexdigest()[:32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
 import time
@@ -20,7 +21,7 @@ from ..errors import UserError
 from ..model.transformer import Transformer
 from ..tokens.frame import frame_of
 from ..tokens.tokenizer import Tokenizer
-from .release import release_of
+from .release import release_of, release_with
 from .schemas.chat import AssistantMessage, Message, SystemMessage, Tool, ToolMessage, UserMessage
 from .token_texts import TokenTexts
 from .tools import described, knows_tools
@@ -56,31 +57,40 @@ class Served:
         model: the network.
         tokenizer: its own.
         worker: whose engine writes with it; without an engine it only makes vectors.
-        adapter: the folder of an adapter that was merged into it.
+        merged: the folder of an adapter that was merged into it.
 
     Attributes:
         release: the hash of everything that shapes its answers, once it is known.
+        parent: the name of the model that an adapter adds to; None for the model itself.
+        adapter: what the engine calls the adapter that answers; None for the model itself.
+        adapted: the model with each of the engine's adapters, by name.
     """
 
     def __init__(
-        self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker, adapter: Path | None = None
+        self, name: str, model: Transformer, tokenizer: Tokenizer, worker: EngineWorker, merged: Path | None = None
     ) -> None:
-        self._adapter = adapter
+        self._merged = merged
         self.name, self.model, self.tokenizer, self.worker = name, model, tokenizer, worker
         self.created = int(time.time())
         self.release: str | None = None
+        self.parent: str | None = None
+        self.adapter: str | None = None
         self.texts = TokenTexts(tokenizer)
         # Apart from the other threads, which must not wait behind a constraint that takes long.
-        self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), 0
+        self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), [0]
         self._readers = ThreadPoolExecutor(READERS, "ownlm-reader")
         self._frame = None if model.config.causal else frame_of(tokenizer, pair=False, causal=False)
+        self.adapted = {adapter: self._with(adapter) for adapter in worker.engine.adapters} if worker.engine else {}
 
     async def find_release(self) -> None:
         """Reads the model's files, in a thread, to know its release."""
         if self.model.source is not None:
             kept = self.engine.weights if self.engine else str(self.model.compute_dtype)
-            found = asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer, self._adapter, kept)
+            found = asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer, self._merged, kept)
             self.release = await found
+            for name, served in self.adapted.items():
+                assert self.engine is not None
+                served.release = release_with(self.release, self.engine.adapters[name])
 
     @property
     def engine(self) -> Engine | None:
@@ -95,6 +105,8 @@ class Served:
     @property
     def capabilities(self) -> list[Capability]:
         """What it can do."""
+        if self.adapter is not None:
+            return ["chat", "completions"]
         return ["chat", "completions", "embeddings"] if self.engine else ["embeddings"]
 
     @functools.cached_property
@@ -129,13 +141,13 @@ class Served:
             Busy: too many wait for theirs.
         """
         assert self.engine is not None
-        if self._compiling >= MOST_COMPILING:
+        if self._compiling[0] >= MOST_COMPILING:
             raise Busy(int(SECONDS))
-        self._compiling += 1
+        self._compiling[0] += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._compilers, self.engine.grammars.compiled, constraint)
         finally:
-            self._compiling -= 1
+            self._compiling[0] -= 1
 
     def close(self) -> None:
         """Ends the threads and processes that work for it."""
@@ -185,6 +197,13 @@ class Served:
         for batch in _batches(documents):
             vectors += await self.worker.call(functools.partial(self._embed, batch))
         return vectors
+
+    def _with(self, adapter: str) -> Served:
+        """The same model with an adapter: it shares threads, limits and engine with this one."""
+        served = copy.copy(self)
+        served.name = served.adapter = adapter
+        served.parent, served.adapted = self.name, {}
+        return served
 
     async def _here_or_there(self, function: Callable[[], T], here: bool) -> T:
         return function() if here else await asyncio.get_running_loop().run_in_executor(self._readers, function)

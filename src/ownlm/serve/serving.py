@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -14,6 +15,9 @@ from .errors import ApiError
 from .metrics import Metrics
 from .security import Keys, Quota
 from .served import Capability, Served
+
+# Models that an error names.
+MOST_LISTED = 8
 
 
 @dataclass
@@ -61,14 +65,15 @@ class Serving:
         self.traffic.draining = True
 
     def find(self, name: str, capability: Capability | None = None) -> Served:
-        """The model of a name.
+        """The model of a name, or the model with the adapter of a name.
 
         Raises:
             ApiError: 404, there is none; 400, it cannot do what is asked of it.
         """
-        served = self.served
-        if name != served.name:
-            message = f"there is no model '{name[:200]}' here, only '{served.name}'"
+        known = {self.served.name: self.served, **self.served.adapted}
+        served = known.get(name)
+        if served is None:
+            message = f"there is no model '{name[:200]}' here, only {_listed(list(known))}"
             raise ApiError(404, message, param="model", code="model_not_found")
         if capability is not None and capability not in served.capabilities:
             can = ", ".join(served.capabilities)
@@ -78,6 +83,12 @@ class Serving:
     def quota(self, request: Request) -> Quota:
         """What the request's key may still use."""
         return Quota(self.store, key_of(request))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of these."""
+    more = [f"{len(names) - MOST_LISTED} more"] if len(names) > MOST_LISTED else []
+    return ", ".join([*(f"'{name}'" for name in names[:MOST_LISTED]), *more])
 
 
 def serving_of(request: Request) -> Serving:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def serve(
     dtype: str = "auto",
     device: str = "auto",
     adapter: str | None = None,
+    adapters: Mapping[str, str] | None = None,
     ready: Callable[[str, Served], None] = lambda address, served: None,
 ) -> int | None:
     """Serves a model until SIGTERM or SIGINT; accepted requests are answered before it returns.
@@ -43,6 +44,7 @@ def serve(
             conversations are to be kept.
         redact: whether personal data is masked in what is stored.
         dtype, device, adapter: as ``load_model``.
+        adapters: folders of adapters that clients choose among by these names.
         ready: called with the address once requests are answered.
 
     Returns:
@@ -62,10 +64,15 @@ def serve(
         with listen(config, keys is not None) as socket:
             network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
             name = config.name or (model if adapter is None else Path(adapter).name)
+            if name in (adapters or {}):
+                raise UserError(
+                    f"the model itself is called '{name}'", where="--lora", hint="give the adapter another name"
+                )
             drafter = None
             if config.draft_model is not None:
                 drafter = load_draft_model(config.draft_model, tokenizer, dtype, device)
-            worker = EngineWorker(engine_of(network, tokenizer, config, drafter), max_pending=config.max_pending)
+            engine = engine_of(network, tokenizer, config, drafter, adapters)
+            worker = EngineWorker(engine, max_pending=config.max_pending)
             served = Served(name, network, tokenizer, worker, None if adapter is None else Path(adapter))
             serving = Serving(config, served, keys, opened)
             log_to_stderr()
@@ -78,23 +85,27 @@ def serve(
 
 
 def engine_of(
-    model: Transformer, tokenizer: Tokenizer, config: ServeConfig, draft_model: Transformer | None = None
+    model: Transformer,
+    tokenizer: Tokenizer,
+    config: ServeConfig,
+    draft_model: Transformer | None = None,
+    adapters: Mapping[str, str] | None = None,
 ) -> Engine | None:
     """What writes with a model; None for an encoder, which only makes vectors.
 
     Raises:
-        ModelError: the model can do neither.
-        UserError: a draft model is to guess for one that writes nothing.
+        ModelError: the model can do neither; an adapter is for another, or cannot run beside others.
+        UserError: a draft model is to guess, or adapters to answer, for a model that writes nothing.
     """
     if not model.config.causal and model.config.head in ("none", "masked"):
         if draft_model is not None:
             raise UserError("the model writes nothing that a draft model could guess", where="draft_model")
+        if adapters:
+            message = "this model only makes vectors, and adapters are for answers"
+            raise UserError(message, where="--lora", hint="merge one when it is loaded: --adapter")
         return None
-    options: dict[str, Any] = {
-        "max_sequences": config.max_sequences,
-        "weights": config.weights,
-        "draft_model": draft_model,
-    }
+    options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
+    options |= {"draft_model": draft_model, "adapters": adapters}
     if config.cache_tokens is not None:
         options["cache_tokens"] = config.cache_tokens
     engine = Engine(model, tokenizer, **options)

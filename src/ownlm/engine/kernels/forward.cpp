@@ -1,6 +1,7 @@
 // A decoder's whole pass over the new tokens of many sequences, for a CPU that multiplies bfloat16.
 //
 // The stream stays in float32; what meets a weight, a key or a value is rounded to bfloat16 first.
+#include "adapters.h"
 #include "pages.h"
 #include "team.h"
 
@@ -39,6 +40,8 @@ struct Pass {
   const int64_t* speaking;      // [spoken] rows whose logits are wanted
   float* logits;                // [spoken, vocab]
   float* hidden;                // [rows, width] after the last norm, or none
+  const LowRank* const* adapters;  // [sequences] what is added for each, or none; none where nothing is for any
+  int64_t adapters_inner;          // the most inner values of any
 };
 
 int64_t up(int64_t value) { return rounded(value, GROUP); }
@@ -113,7 +116,7 @@ class Forward {
         attended(up(model.heads * model.head_width)),
         inner(up(model.inner)),
         turns(std::max<int64_t>(model.turning / 2, 1)),
-        team(threads, 16 * model.layers + 16),
+        team(threads, 20 * model.layers + 16),
         stream(scratch<float>(rows * width)),
         normed(scratch<bf16>(rows * width)),
         qkv(scratch<float>(rows * qkv_width())),
@@ -122,7 +125,8 @@ class Forward {
         widened(scratch<bf16>(rows * inner)),
         added(scratch<float>(rows * width)),
         sums(scratch<float>(rows * std::max({width, attended, inner}) / GROUP)),
-        angles(scratch<float>(2 * 2 * rows * turns)) {
+        angles(scratch<float>(2 * 2 * rows * turns)),
+        adapters(pass.adapters, pass.adapters_inner, rows) {
     const int64_t group = model.heads / model.kv_heads;
     for (int64_t s = pass.sequences; s-- > 0;)
       for (int64_t head = 0; head < model.kv_heads; ++head) {
@@ -169,6 +173,7 @@ class Forward {
   Scratch<float> added;     // [rows, width]
   Scratch<float> sums;      // [rows, blocks]
   Scratch<float> angles;    // [2 tables][2: cosines, sines][rows, turns]
+  Adapters adapters;
   std::vector<Block> blocks;
   std::vector<int64_t> place_of;
 
@@ -238,6 +243,19 @@ class Forward {
     });
   }
 
+  // A projection of a block: the product, and what a row's adapter adds to it.
+  template <typename Done>
+  void project(Own& own, int64_t layer, Projection projection, const Matrix& matrix, const bf16* x, const Done& done) {
+    if (adapters.any())
+      by_rows(own, [&](int64_t row) {
+        adapters.lower(layer, projection, row, place_of[row], x + row * matrix.inputs, matrix.inputs);
+      });
+    product(own, matrix, x, rows, sums.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
+      if (adapters.any()) adapters.raise(layer, projection, row, place_of[row], panel, low, high);
+      done(panel, row, low, high);
+    });
+  }
+
   // Writes a product to rows of the stream's width, or adds it.
   auto into(float* to, bool add) {
     return [=, this](int64_t panel, int64_t row, vec low, vec high) {
@@ -252,7 +270,7 @@ class Forward {
     const bool apart = layer.attention_out_norm.weight != nullptr;
     norm(own, layer.attention_norm, layer.qkv);
     const int64_t heads = qkv_width();
-    product(own, layer.qkv, normed.get(), rows, sums.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
+    project(own, number, QKV, layer.qkv, normed.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
       float* to = qkv.get() + row * heads + panel * PANEL;
       store(to, low), store(to + 16, high);
     });
@@ -261,21 +279,21 @@ class Forward {
     sum_blocks(own, layer.output, mixed.get(), attended);
     // With parallel branches both read the stream as it was.
     float* to = apart || model.parallel ? added.get() : stream.get();
-    product(own, layer.output, mixed.get(), rows, sums.get(), into(to, !(apart || model.parallel)));
+    project(own, number, OUTPUT, layer.output, mixed.get(), into(to, !(apart || model.parallel)));
     if (apart) add_normed(own, layer.attention_out_norm);
     norm(own, layer.feedforward_norm, layer.up);
-    feedforward(own, layer);
+    feedforward(own, number);
     sum_blocks(own, layer.down, widened.get(), inner);
     const bool last_apart = layer.feedforward_out_norm.weight != nullptr;
     if (model.parallel) {
-      product(own, layer.down, widened.get(), rows, sums.get(), into(added.get(), true));
+      project(own, number, DOWN, layer.down, widened.get(), into(added.get(), true));
       by_rows(own, [&](int64_t row) {
         for (int64_t i = row * width; i < (row + 1) * width; i += 16)
           store(stream.get() + i, load(stream.get() + i) + load(added.get() + i));
       });
       return;
     }
-    product(own, layer.down, widened.get(), rows, sums.get(),
+    project(own, number, DOWN, layer.down, widened.get(),
             into(last_apart ? added.get() : stream.get(), !last_apart));
     if (last_apart) add_normed(own, layer.feedforward_out_norm);
   }
@@ -338,9 +356,9 @@ class Forward {
       by_rows(own, [&](int64_t row) { std::fill(mixed.get() + row * attended + used, mixed.get() + (row + 1) * attended, bf16(0)); });
   }
 
-  void feedforward(Own& own, const Layer& layer) {
+  void feedforward(Own& own, int64_t number) {
     // Of a gated network a panel holds 16 gates and the 16 values that they let through.
-    product(own, layer.up, normed.get(), rows, sums.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
+    project(own, number, UP, model.layer[number].up, normed.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
       bf16* to = widened.get() + row * inner;
       if (model.gated) {
         store(to + panel * 16, activated(model.activation, low) * high);

@@ -12,7 +12,7 @@ from ... import native
 from ...devices import cpu_features
 from ...model import kernels as shared
 
-SOURCES = ("forward.cpp", "matrix.h", "pages.h", "team.h")
+SOURCES = ("forward.cpp", "adapters.h", "matrix.h", "pages.h", "team.h")
 # Vectors of exponentials and the like, which training's kernels have too.
 SHARED = ("vectors.h", "tiles.h", "unit.h")
 FLAGS = (

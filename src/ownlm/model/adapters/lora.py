@@ -86,23 +86,23 @@ class LoraLinear(nn.Module):
         """One pass of base and adapter; see ``_Adapted``."""
         kept = self.base.stored if isinstance(self.base, QuantizedLinear) else (self.base.weight,)
         bias = None if self.base.bias is None else self.base.bias.to(x.dtype)
-        return _Adapted.apply(x, self.a, self._spread(), growth, bias, self.scale, weight, *kept)
+        return _Adapted.apply(x, self.a, self.spread(), growth, bias, self.scale, weight, *kept)
 
     def _beside(self, x: Tensor) -> Tensor:
         """The base's own pass, and the adapter's added to it."""
         seen = F.dropout(x, self.dropout, self.training) if self.dropout else x
         inner = F.linear(seen, self.a.to(x.dtype))  # [tokens, adapted * rank]
-        return torch.addmm(self.base(x), inner, self._spread().to(x.dtype).t(), alpha=self.scale)
+        return torch.addmm(self.base(x), inner, self.spread().to(x.dtype).t(), alpha=self.scale)
 
     def delta(self) -> Tensor:
         """The matrices multiplied: [outputs, inputs] float32."""
-        return self.scale * (self._spread().float() @ self.a.float())
+        return self.scale * (self.spread().float() @ self.a.float())
 
     def merged(self, weight: Tensor) -> Tensor:
         """The base's weight with the adapter in it: [outputs, inputs] float32."""
         return self.delta().add_(weight)
 
-    def _spread(self) -> Tensor:
+    def spread(self) -> Tensor:
         """The B matrices on the diagonal of [outputs, adapted * rank], so that one product serves every segment."""
         if len(self.segments_split) == 1:
             return self.b

@@ -37,6 +37,7 @@ CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 
+_MERGE = "merge it when the base is loaded: --adapter"
 # A module of one of many layers.
 _IN_LAYER = re.compile(r"\.\d+\.")
 
@@ -100,12 +101,13 @@ def load_peft_state(
         slot.write(tensors[name])
 
 
-def load_adapter(model: Transformer, folder: Path) -> LoraConfig:
+def load_adapter(model: Transformer, folder: Path, *, beside_only: bool = False) -> LoraConfig:
     """Attaches the adapter of a PEFT folder to its base, which is left frozen.
 
     Args:
         model: the base, loaded; it may be quantized.
         folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        beside_only: refuses an adapter that is more than products beside the base's: which several could share.
 
     Returns:
         What the adapter is, as ``peft_state`` needs it.
@@ -118,6 +120,10 @@ def load_adapter(model: Transformer, folder: Path) -> LoraConfig:
     folder = Path(folder)
     values = _read_config(folder)
     lora = _lora_config(values, str(folder / CONFIG))
+    if beside_only and lora.kind != "lora":
+        raise ModelError(
+            "a DoRA adapter changes the base's rows, so no other can run beside it", where=str(folder), hint=_MERGE
+        )
     where = str(folder / WEIGHTS)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in _read_weights(folder).items()}
     matrices = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
@@ -128,6 +134,9 @@ def load_adapter(model: Transformer, folder: Path) -> LoraConfig:
         slots = {name: slot for name, slot in slots.items() if slot.view.data_ptr() != model.head_weight.data_ptr()}
     slots = {spelled(name, tensors): slot for name, slot in slots.items()}
     whole = tensors.keys() - matrices.keys()
+    if beside_only and whole:
+        message = f"the adapter replaces '{min(whole)}' of the base, so no other can run beside it"
+        raise ModelError(message, where=where, hint=_MERGE)
     for name in sorted(whole):
         if name not in slots:
             raise _misfit(name, model, where)

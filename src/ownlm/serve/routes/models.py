@@ -19,8 +19,9 @@ router = APIRouter(route_class=StrictRoute, tags=["models"])
 
 @router.get("/v1/models", response_model=Models, responses=ERRORS)
 async def list_models(request: Request) -> Response:
-    """The models that are served."""
-    return JSON({"object": "list", "data": [_model(serving_of(request).served)]})
+    """The model that is served, and the same with each of its adapters."""
+    served = serving_of(request).served
+    return JSON({"object": "list", "data": [_model(one) for one in (served, *served.adapted.values())]})
 
 
 @router.get("/v1/models/{model:path}", response_model=Model, responses=ERRORS)
@@ -35,6 +36,7 @@ def _model(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "ownlm",
+        "parent": served.parent,
         "context": served.context,
         "release": served.release,
         "capabilities": served.capabilities,

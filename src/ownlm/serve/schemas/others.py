@@ -123,6 +123,8 @@ class Model(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | None
+    """The model that an adapter adds to; none for the model itself."""
     context: int
     """The most tokens of a prompt and its answer."""
     release: str | None
