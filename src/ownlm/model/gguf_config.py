@@ -52,6 +52,7 @@ ARCHITECTURES = {
     "gemma": Architecture("gemma", offset_norms=True),
     "gemma2": Architecture("gemma2", offset_norms=True, pattern=2, large=46),
     "gemma3": Architecture("gemma3_text", offset_norms=True, pattern=6, large=62),
+    "bert": Architecture("bert"),
 }
 
 # What changes the network where it is not 0, and no family of ours has, or only the ones named.
@@ -90,7 +91,7 @@ def read_shape(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Pa
     for key, known_to in _UNSUPPORTED.items():
         if values.get(key) and architecture not in known_to:
             raise ModelError(f"a model with {key} is not supported", where=str(path))
-    if not values.get("attention.causal", True):
+    if not values.get("attention.causal", True) and architecture != "bert":
         raise ModelError("a model that looks both ways is not supported", where=f"{path}: attention.causal")
     if values.get("block_count", 0) > len(tensors):
         # Noticed before so many layers are built.
@@ -109,10 +110,12 @@ def tensor_names(config: ModelConfig, architecture: str) -> dict[str, list[str]]
     """Our weights to the file's tensors, of which some of ours have several: query, key and value, or gate and up."""
     number = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
     names = gguf.get_tensor_name_map(number, config.layers)
-    return {
-        ours: [names.get_name(part, try_suffixes=(".weight", ".bias")) or part for part in weight.parts]
-        for ours, weight in weight_map(config).items()
-    }
+    return {ours: [_stored_name(names, part) for part in weight.parts] for ours, weight in weight_map(config).items()}
+
+
+def _stored_name(names: gguf.TensorNameMap, part: str) -> str:
+    # The package knows an encoder's names as the bare stack has them.
+    return names.get_name(part.removeprefix("bert."), try_suffixes=(".weight", ".bias")) or part
 
 
 def _shape(architecture: str, values: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,8 +133,13 @@ def _shape(architecture: str, values: Mapping[str, Any], tensors: Mapping[str, A
         "max_positions": values["context_length"],
         "tied_head": "output.weight" not in tensors,
     }
+    if architecture in ("gpt2", "bert"):
+        shape["norm_eps"] = _shortest(values["attention.layer_norm_epsilon"])
     if architecture == "gpt2":
-        return shape | {"norm_eps": _shortest(values["attention.layer_norm_epsilon"])}
+        return shape
+    if architecture == "bert":
+        # llama.cpp has encoders for their embeddings: without a head.
+        return shape | {"head": "none", "segments": int(tensors["token_types.weight"].shape[-1])}
     turning = values.get("rope.dimension_count", head_width)
     shape["rope_theta"] = _shortest(values.get("rope.freq_base", 10000.0))
     if architecture == "gptneox":

@@ -63,7 +63,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], *, where: str, as_llama_cpp
 
     values = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
     kind = values.get("model")
-    if kind not in ("gpt2", "llama", "t5"):
+    if kind not in ("gpt2", "llama", "t5", "bert"):
         raise ModelError(f"its tokenizer is of the kind '{kind}', which is not supported", where=where)
     if not values.get("tokens"):
         raise DamagedError("the file does not say tokenizer.ggml.tokens", where=where, hint="fetch or copy it again")
@@ -76,8 +76,10 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], *, where: str, as_llama_cpp
             backend = _byte_level(values, metadata, where)
         elif kind == "llama":
             backend = _sentencepiece(values, tokens)
-        else:
+        elif kind == "t5":
             backend = _unigram(values, tokens, where)
+        else:
+            return _wordpiece(values, tokens, where)
         if as_llama_cpp:
             _behave_as_llama_cpp(backend, kind, values)
     except DamagedError:
@@ -180,6 +182,34 @@ def _unigram(values: Mapping[str, Any], tokens: Sequence[str], where: str) -> Ba
     backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
     backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
     return backend
+
+
+def _wordpiece(values: Mapping[str, Any], tokens: Sequence[str], where: str) -> Tokenizer:
+    """BERT's WordPiece (Devlin et al. 2018); the file marks what begins a word and not, as BERT does, what goes on."""
+    from ..tokens.tokenizer import Tokenizer
+
+    types = values.get("token_type") or [NORMAL] * len(tokens)
+    whole = [token if type in (CONTROL, UNKNOWN) else _marked(token) for token, type in zip(tokens, types, strict=True)]
+    keys = {"cls": "bos", "sep": "seperator", "pad": "padding", "unk": "unknown", "mask": "mask"}
+    names = {f"{ours}_token": _token(values, f"{theirs}_token_id", whole, where) for ours, theirs in keys.items()}
+    first, last, unknown = (names[f"{kind}_token"] for kind in ("cls", "sep", "unk"))
+    if first is None or last is None or unknown is None:
+        raise DamagedError("its tokenizer lacks [CLS], [SEP] or [UNK]", where=where)
+    lowercase = bool(values.get("normalizer.lowercase", True))
+    backend = Backend(models.WordPiece({token: id for id, token in enumerate(whole)}, unk_token=unknown))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    _add_tokens(backend, whole, types)
+    ids = [(token, backend.token_to_id(token)) for token in (first, last)]
+    frame = {"single": f"{first} $A {last}", "pair": f"{first} $A {last} $B:1 {last}:1"}
+    backend.post_processor = processors.TemplateProcessing(**frame, special_tokens=ids)
+    return Tokenizer(backend, names={kind: token for kind, token in names.items() if token is not None})
+
+
+def _marked(token: str) -> str:
+    """As BERT's vocabulary has a token that begins a word, or goes on in one."""
+    return token[1:] if token.startswith("▁") else f"##{token}"
 
 
 def _behave_as_llama_cpp(backend: Backend, kind: str, values: Mapping[str, Any]) -> None:

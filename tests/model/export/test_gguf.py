@@ -152,8 +152,8 @@ def test_a_window_that_llama_cpp_has_not_bounds_the_context(trained: Trained, tm
 
 HEADS = {"labels": ("a", "b"), "head": "classify"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "head": ({"family": "llama", **HEADS}, "head is 'classify'.*onnx"),
-    "encoder": ({"family": "roberta"}, "head is 'masked'"),
+    "head": ({"family": "llama", **HEADS}, "the head 'classify'.*onnx"),
+    "encoder": ({"family": "roberta"}, "a roberta with the head 'masked'"),
     "family": ({"family": "gpt_neo"}, "no architecture for the family 'gpt_neo'"),
     "activation": ({"family": "gpt2", "activation": "relu"}, "gpt2 has the activation gelu_tanh, not relu"),
     "bias": ({"family": "gemma", "qkv_bias": True, "output_bias": True}, "gemma has no such bias"),
@@ -211,3 +211,30 @@ def test_a_wrong_file_is_noticed_and_not_left(
     with pytest.raises(OwnlmError, match=said):
         export_gguf(folder, tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_without_a_head_embeds_in_llama_cpp(
+    encoder: Path, llama: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    assert export_gguf(encoder, path)["max_difference"] < 1e-6
+    theirs = llama(path, embedding=True, logits_all=False)
+    model, tokenizer = load_model_folder(encoder), load_tokenizer(encoder)
+    for text in ("The model reads, and writes!", "naïve CAFÉ 3.14 xqz", "what it has seen before"):
+        ids = [tokenizer.cls_id, *tokenizer.encode(text), tokenizer.sep_id]
+        assert theirs.tokenize(text.encode(), special=True) == ids
+        found = torch.tensor(theirs.create_embedding(text)["data"][0]["embedding"])
+        mean = model.hidden_states([ids])[0].mean(0)
+        assert torch.cosine_similarity(found, mean, dim=0) > 0.9999
+
+
+def test_an_encoder_is_read_back(encoder: Path, tmp_path: Path) -> None:
+    result = export_gguf(encoder, tmp_path / "model.gguf", "q8_0")
+    assert 0 < result["max_difference"] < 0.5
+    config, state, tokenizer = read_gguf(tmp_path / "model.gguf")
+    assert (config.family, config.head, config.causal) == ("bert", "none", False)
+    assert state["embedding.segment.weight"].shape == (2, 32)
+    assert tokenizer.names == load_tokenizer(encoder).names
+    text = "The model reads NAÏVE text"
+    ids = load_tokenizer(encoder).backend.encode(text, text).ids
+    assert tokenizer.backend.encode(text, text).ids == ids

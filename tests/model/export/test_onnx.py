@@ -144,6 +144,7 @@ def test_large_weights_stand_beside_the_graph(
     assert result["bytes"] == graph.stat().st_size + data.stat().st_size
     # A vector of a few numbers may stay inside; the matrices may not.
     assert graph.stat().st_size < 60_000 < data.stat().st_size
+    assert graph.stat().st_mode == data.stat().st_mode
     # An export replaces an older one, the file beside it included.
     monkeypatch.undo()
     export_onnx(folder, tmp_path / "out")
@@ -171,7 +172,7 @@ def test_few_bits(kind: str, family: str, head: str, tokenizer: Tokenizer, tmp_p
         values = (codes.astype(np.float32) - 2 ** (bits - 1)) * scales[..., None]
         ours = name.removesuffix(f".{bits}.codes")
         rounded = torch.from_numpy(values.reshape(state[ours].shape))
-        step = torch.from_numpy(scales).abs().repeat_interleave(32, 1)
+        step = torch.from_numpy(np.abs(scales)).repeat_interleave(32, 1)
         # The value that is farthest out on the side without a code of its own loses most: a whole step.
         assert ((rounded - state[ours]).abs() <= step * (1.001 if bits == 4 else 0.501)).all()
         state[ours] = rounded
@@ -286,3 +287,16 @@ def test_the_starter_answers_the_same(kind: str | None, tmp_path: Path) -> None:
     found = greedy(session(tmp_path / "out"), prompt, tokenizer.stop_ids, 24)
     assert tokenizer.decode(found) == ours.text
     assert found[-1] in tokenizer.stop_ids
+
+
+def test_the_guides_example_runs(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "export.md").read_text()
+    code = guide.split("```python\n")[1].split("```")[0]
+    folder = made(tmp_path / "model", tokenizer, family="llama", vocab_size=tokenizer.vocab_size)
+    export_onnx(folder, tmp_path / "support-onnx")
+    child = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    model = load_model_folder(folder)
+    prompt = tokenizer.render([{"role": "user", "content": "Where is my order?"}], add_generation_prompt=True)
+    (ours,) = Engine(model, tokenizer).generate([prompt], SamplingOptions(max_tokens=80, temperature=0))
+    assert child.stdout.startswith(ours.text)

@@ -48,7 +48,11 @@ GRAPHS = {
     "gemma": _Graph("gelu_tanh", own_head=False),
     "gemma2": _Graph("gelu_tanh", own_head=False),
     "gemma3": _Graph("gelu_tanh"),
+    "bert": _Graph("gelu", biases=_ALWAYS, head_width=False),
 }
+
+# What a text's vector is made of by llama.cpp where nobody says otherwise: the mean of its tokens'.
+_MEAN = 1
 
 
 def architecture_of(config: ModelConfig) -> str:
@@ -57,9 +61,10 @@ def architecture_of(config: ModelConfig) -> str:
     Raises:
         ModelError: there is none, or it does not do all that the config asks for.
     """
-    if config.head != "lm":
+    if config.head != "lm" and (config.family, config.head) != ("bert", "none"):
         hint = "write it with --to onnx, which keeps every head, or --to hf"
-        raise ModelError(f"llama.cpp generates text, and this model's head is '{config.head}'", where="head", hint=hint)
+        message = "llama.cpp generates text, or embeds it with a BERT that has no head"
+        raise ModelError(f"{message}; this is a {config.family} with the head '{config.head}'", where="head", hint=hint)
     if config.family not in OF_FAMILY:
         known = ", ".join(sorted(OF_FAMILY))
         message = f"llama.cpp has no architecture for the family '{config.family}'"
@@ -124,6 +129,8 @@ def metadata_of(config: ModelConfig, architecture: str) -> dict[str, Any]:
     own[f"attention.{epsilon}"] = float(config.norm_eps)
     if config.position == "rotary":
         own |= {"rope.dimension_count": config.turning_width, "rope.freq_base": float(config.rope_theta)}
+    if architecture == "bert":
+        own |= {"attention.causal": False, "pooling_type": _MEAN}
     if architecture == "gptneox":
         own["use_parallel_residual"] = config.parallel
     if config.rope_scaling is not None and config.rope_scaling.kind == "linear":

@@ -12,18 +12,21 @@ tokenizer does otherwise, a model with a chat template gets its conversations ri
 | byte-level BPE | gpt2 | how text is split before merging (tokenizer.ggml.pre) |
 | SentencePiece's BPE, with bytes for what it does not know | llama | whether a text begins with a space |
 | Unigram | t5 | the same |
+| WordPiece, of an encoder | bert | whether letters are made small |
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import DamagedError, ModelError, UserError
 from ...tokens.template import ChatTemplate
 from ...tokens.tokenizer import Tokenizer
+from ..config import ModelConfig
 from ..gguf_tokenizer import (
     BYTE,
     CONTROL,
@@ -84,6 +87,45 @@ def vocabulary_of(tokenizer: Tokenizer, size: int, where: str) -> tuple[dict[str
     if _fit(tokenizer, _built(keys, where)).problems:
         keys[HUGGINGFACE] = tokenizer.backend.to_str()
     return keys, _notes(tokenizer, fit)
+
+
+def wordpiece_of(tokenizer: Tokenizer, config: ModelConfig, where: str) -> dict[str, Any]:
+    """The same of an encoder: its tokens are marked where they begin a word, and no conversation is rendered.
+
+    Raises:
+        ModelError: llama.cpp has no such tokenizer.
+    """
+    ids = {
+        "bos_token_id": tokenizer.cls_id,
+        "seperator_token_id": tokenizer.sep_id,
+        "padding_token_id": tokenizer.pad_id,
+        "unknown_token_id": tokenizer.backend.token_to_id(tokenizer.names.get("unk_token", "")),
+        "mask_token_id": tokenizer.mask_id,
+    }
+    missing = next((name for name in ("bos", "seperator", "unknown") if ids[f"{name}_token_id"] is None), None)
+    description = json.loads(tokenizer.backend.to_str())
+    hint = "write it with --to onnx or --to hf"
+    if description["model"]["type"] != "WordPiece" or missing is not None:
+        raise ModelError("llama.cpp reads encoders with BERT's WordPiece tokenizer only", where=where, hint=hint)
+    vocabulary = _tokens(tokenizer, config.vocab_size, {})
+    kinds = vocabulary["token_type"]
+    texts = [
+        text if kind == CONTROL else text[2:] if text.startswith("##") else f"▁{text}"
+        for text, kind in zip(vocabulary["tokens"], kinds, strict=True)
+    ]
+    lowercase = bool((description["normalizer"] or {}).get("lowercase", False))
+    settings = {"model": "bert", "normalizer.lowercase": lowercase, "token_type_count": max(config.segments, 1)}
+    shared = {
+        **settings,
+        "tokens": texts,
+        "token_type": kinds,
+        **{key: id for key, id in ids.items() if id is not None},
+    }
+    keys = {f"tokenizer.ggml.{key}": value for key, value in shared.items()}
+    theirs = _built(keys, where, as_llama_cpp=True)
+    if problem := _first_difference(tokenizer, theirs, [*_TEXTS, *_token_texts(tokenizer)], ""):
+        raise ModelError(f"llama.cpp has no such tokenizer: {problem}", where=where, hint=hint)
+    return keys
 
 
 def add_bos(tokenizer: Tokenizer) -> bool:
@@ -164,6 +206,8 @@ def _notes(tokenizer: Tokenizer, fit: _Fit) -> list[str]:
         notes.append("the file has no chat template: llama.cpp would render conversations as other ids than ownlm does")
     elif fit.inside:
         notes.append("in llama.cpp a text after a special token gets a space before it, and so other ids")
+    if _composes(tokenizer):
+        notes.append("llama.cpp does not compose characters first: a letter and an accent written apart stay apart")
     if tokenizer.adds_bos and not add_bos(tokenizer):
         notes.append("llama.cpp puts no beginning-of-text token before a plain text, since conversations have none")
     return notes
@@ -272,4 +316,12 @@ def _token_texts(tokenizer: Tokenizer) -> Sequence[str]:
     """The text of every token that is no added one, where it is text at all and not a part of a character."""
     added = tokenizer.backend.get_added_tokens_decoder()
     texts = tokenizer.backend.decode_batch([[id] for id in range(tokenizer.vocab_size) if id not in added])
+    if _composes(tokenizer):
+        texts = [unicodedata.normalize("NFC", text) for text in texts]
     return [text for text in dict.fromkeys(texts) if text and "\ufffd" not in text]
+
+
+def _composes(tokenizer: Tokenizer) -> bool:
+    """Whether characters are composed before anything else (NFC), as Qwen's are; llama.cpp leaves that to others."""
+    normalizer = json.loads(tokenizer.backend.to_str())["normalizer"]
+    return normalizer is not None and normalizer["type"] == "NFC"

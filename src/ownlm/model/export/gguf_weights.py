@@ -36,7 +36,7 @@ KINDS = {
 _STORED = {torch.float32: Kind.F32, torch.bfloat16: Kind.BF16, torch.float16: Kind.F16}
 _FEW_BITS = (Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0)
 # Tables that are looked up and never multiplied with; llama.cpp keeps them in float32.
-_LOOKED_UP = ("position_embd.weight", "rope_freqs.weight")
+_LOOKED_UP = ("position_embd.weight", "rope_freqs.weight", "token_types.weight")
 
 
 class StoredTensor(NamedTuple):

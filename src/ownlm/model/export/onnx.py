@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ...errors import MissingExtra, OwnlmError, UserError, nearest
 from ...files import check_replaceable, new_folder, storage_errors
-from ...tokens.tokenizer import FILES
+from ...tokens.tokenizer import FILES, load_tokenizer
 from ..checkpoint import LINEAGE, write_model_papers
-from .check import PROBE, check_logits, divergence, outputs
+from .check import PROBE, check_chat, check_logits, divergence, outputs
 from .source import Source, read_source
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def export_onnx(model: str | Path, out: Path, quantize: str | None = None) -> di
         StorageError: the disk is full or may not be written to.
         MissingExtra: ONNX's packages are not installed.
     """
+    quantize = None if quantize is None else quantize.lower()
     if quantize is not None and quantize not in KINDS:
         message = f"'{quantize}' is not a quantization of ONNX models"
         raise UserError(message, where="--quantize", hint=nearest(quantize, KINDS))
@@ -81,10 +82,13 @@ def _write_graph(source: Source, folder: Path, quantize: str | None) -> None:
     from .onnx_graph import build_graph
 
     graph = build_graph(source.model, quantize)
-    if graph.ByteSize() <= INSIDE:
+    # Not the graph's own size, which cannot be asked where it is beyond the limit.
+    if sum(len(one.raw_data) for one in graph.graph.initializer) <= INSIDE:
         onnx.save_model(graph, folder / GRAPH)
     else:
         onnx.save_model(graph, folder / GRAPH, save_as_external_data=True, location=DATA)
+        # The package makes it a private file.
+        (folder / DATA).chmod((folder / GRAPH).stat().st_mode)
 
 
 def _check(source: Source, folder: Path, quantize: str | None) -> dict[str, Any]:
@@ -95,6 +99,9 @@ def _check(source: Source, folder: Path, quantize: str | None) -> dict[str, Any]
     """
     from .onnx_session import OnnxModel
 
+    if source.tokenizer.chat_template is not None:
+        tokenizer = load_tokenizer(folder)
+        check_chat(source.tokenizer, lambda chat: tokenizer.render(chat, add_generation_prompt=True), str(folder))
     session = OnnxModel(folder, source.model.config)
     documents = _documents(source)
     expected = [outputs(source.model, document) for document in documents]

@@ -40,14 +40,20 @@ def read_source(name: str | Path) -> Source:
     """The model that a command's argument names.
 
     Raises:
-        UserError: there is no such model, or the adapter is for another or does not name its base.
+        UserError: there is no such model, it has fewer rows than its tokenizer ids, or the adapter is for another or
+            does not name its base.
     """
     folder = find_model(str(name))
     if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file():
         return _merged(str(name), folder)
     found = read_json(folder / LINEAGE).get("lineage") if (folder / LINEAGE).is_file() else None
     lineage = {"parents": [str(name)]} if found is None else found
-    return Source(str(name), folder, load_model_folder(folder), load_tokenizer(folder), lineage)
+    return _checked(Source(str(name), folder, load_model_folder(folder), load_tokenizer(folder), lineage))
+
+
+def _checked(source: Source) -> Source:
+    source.tokenizer.check_fits(source.model.config.vocab_size, where=str(source.folder))
+    return source
 
 
 def _merged(name: str, folder: Path) -> Source:
@@ -65,4 +71,4 @@ def _merged(name: str, folder: Path) -> Source:
     lineage: dict[str, Any] = {"parents": [base, name], "merged": True}
     if (folder / LINEAGE).is_file():
         lineage["adapter"] = read_json(folder / LINEAGE).get("lineage")
-    return Source(name, folder, model, load_tokenizer(folder if with_tokenizer else parent), lineage)
+    return _checked(Source(name, folder, model, load_tokenizer(folder if with_tokenizer else parent), lineage))
