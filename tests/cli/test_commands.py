@@ -237,7 +237,22 @@ def test_export_writes_the_same_model(ownlm: Run, corpus: Path, tmp_path: Path):
     assert 0 <= result["max_difference"] < 1e-4
     assert (tmp_path / "exported" / "model.safetensors").is_file()
     wrong = ownlm("export", corpus / "base", "--to", "gguff", "--out", "x", "--json")
-    assert wrong.code == 2
+    assert (wrong.code, wrong.object["error"]["hint"]) == (2, "did you mean 'gguf'?")
+
+
+@pytest.mark.parametrize(("to", "quantize", "name"), [("gguf", "q8_0", "model.gguf"), ("onnx", "int8", "exported")])
+def test_export_for_other_programs(ownlm: Run, corpus: Path, tmp_path: Path, to: str, quantize: str, name: str):
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+    line = ["export", corpus / "base", "--to", to, "--out", name]
+    result = ownlm(*line, "--json").object
+    assert result["path"] == name
+    assert 0 <= result["max_difference"] < 1e-4
+    assert (tmp_path / name).exists()
+    told = ownlm(*line, "--quantize", quantize)
+    assert f"Rounded to {quantize}, the model differs by" in told.err
+    wrong = ownlm(*line, "--quantize", "int9", "--json")
+    assert (wrong.code, wrong.object["error"]["where"]) == (2, "--quantize")
 
 
 def test_data_show_is_the_batch_that_training_reads(ownlm: Run, config: Path, tmp_path: Path):

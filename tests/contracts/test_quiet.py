@@ -59,6 +59,7 @@ def test_a_day_with_local_files_makes_no_network_call(settings: dict[str, Any], 
         ["generate", run, "--prompt", "the model", "--max-tokens", "2"],
         ["data", "show", run, "--html", "batch.html"],
         ["export", run, "--to", "hf", "--out", "exported"],
+        ["export", run, "--to", "gguf", "--out", "exported.gguf"],
     ]
     result = do(lines, tmp_path, tmp_path / "home")
     assert result == {"codes": [0] * len(lines), "calls": []}

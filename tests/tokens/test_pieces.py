@@ -40,3 +40,14 @@ def test_metaspace_prefix(scheme: str, pieces: list[str]) -> None:
     assert flat(encoder.encode(pieces)) == whole
     first, *rest = encoder.encode(pieces)
     assert encoder.encode(pieces[1:], before=first[-1]) == rest
+
+
+def test_an_unknown_character_at_a_pieces_start_is_no_added_token() -> None:
+    # The token for what is unknown is an added one as well, and what follows an added one would get a space.
+    rows = [("<unk>", 0.0), ("▁", -1.0), ("a", -1.0), ("b", -1.0)]
+    backend = tokenizers.Tokenizer(models.Unigram(rows, 0, False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    backend.add_special_tokens(["<unk>"])
+    pieces = ["a", "语b", "<unk>a"]
+    assert PieceEncoder(backend).encode(pieces) == [[1, 2], [0, 3], [0, 2]]
+    assert flat(PieceEncoder(backend).encode(pieces)) == backend.encode("".join(pieces), add_special_tokens=False).ids

@@ -7,28 +7,38 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UserError, nearest
+from ..units import format_bytes
 from .answer import Answer
 from .sampling import ModelName
 
-FORMATS = ("hf",)
+Out = Annotated[Path, typer.Option(help="The new folder; for gguf, the new file.", metavar="PATH")]
+To = Annotated[
+    str, typer.Option(help="hf (a Hugging Face folder), gguf (a file for llama.cpp) or onnx.", metavar="FORMAT")
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="gguf: f32, bf16, f16, q8_0, q5_1, q5_0, q4_1 or q4_0; onnx: int8 or int4. None keeps every value.",
+        metavar="Q",
+    ),
+]
 
 
-def export(
-    model: ModelName,
-    out: Annotated[Path, typer.Option(help="The new folder.", metavar="PATH")],
-    to: Annotated[str, typer.Option(help="The format: hf (a Hugging Face folder).", metavar="FORMAT")] = "hf",
-) -> Answer:
+def export(model: ModelName, out: Out, to: To = "hf", quantize: Quantize = None) -> Answer:
     """Write a model for other tools, and check that it is the same model.
 
-    The written folder is read back, by Transformers too where it is installed; its logits and its rendered chat must be
-    the same, or the export fails.
+    What is written is read back: its logits and its rendered chat must be the same, or the export fails. A folder is
+    also read by Transformers where that is installed, and ONNX is run. A quantized model is measured against the model
+    that it was. An adapter's folder is merged into its base.
     """
-    if to not in FORMATS:
-        raise UserError(f"'{to}' is not a format to export to", where="--to", hint=nearest(to, FORMATS))
-    from ..model.export import export_hf
+    from ..model.export import export_model
 
-    result = export_hf(model, out)
+    result = export_model(model, to, out, quantize)
     by = " and ".join(result["compared_with"])
-    text = f"{result['path']}: checked by {by}, largest difference of a logit {result['max_difference']:.2g}"
-    return Answer(result, text)
+    lines = [f"{result['path']}: checked by {by}, largest difference of a logit {result['max_difference']:.2g}"]
+    if "divergence" in result and quantize is not None:
+        lines.append(f"Rounded to {quantize}, the model differs by {result['divergence']:.2g} nats for each token")
+    if "bytes" in result:
+        lines[0] += f", {format_bytes(result['bytes'])}"
+    lines += [f"{note[0].upper()}{note[1:]}" for note in result.get("notes", [])]
+    return Answer(result, "\n".join(lines))

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import __version__
 from ..errors import DamagedError, ModelError
 from ..files import CHECKSUMS, new_folder, read_json, sha256_file, write_json
 from .config import ModelConfig
-from .embedding import rotary_frequencies
+from .construct import assign, model_with, random_model, unset_model
 from .families import config_from_hf, config_to_hf
 from .naming import check_tensors, joined, new_weights, spelled, state_from_hf, state_to_hf, weight_map
 from .quantized import Kind, quantize_weight
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "load_model_folder",
+    "model_with",
     "random_model",
     "read_config",
     "save_model_folder",
@@ -43,6 +44,7 @@ __all__ = [
     "state_from_hf",
     "state_to_hf",
     "write_model_files",
+    "write_model_papers",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -92,7 +94,7 @@ def load_model_folder(
         config = config and config.model_copy(update={"tied_head": False})
     config = config or own
     stored.check_count(config)
-    model = _unset_model(config, device)
+    model = unset_model(config, device)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     fresh = set() if config == own else new_weights(config, shapes, stored.shapes)
     if (config.head, config.labels, config.problem) != (own.head, own.labels, own.problem):
@@ -101,11 +103,11 @@ def load_model_folder(
     stored.check(config, {name: shape for name, shape in shapes.items() if name not in fresh})
     for name, weight in weight_map(config).items():
         if name in fresh:
-            _assign(model, name, torch.empty(shapes[name], device=device, dtype=dtype))
+            assign(model, name, torch.empty(shapes[name], device=device, dtype=dtype))
         else:
             tensor = joined(weight, stored.read).to(device)
             if quantize is None or not quantize_weight(model, name, tensor, quantize, double_quantize):
-                _assign(model, name, tensor.to(dtype))
+                assign(model, name, tensor.to(dtype))
     if fresh:
         model.initialize_some(seed, fresh)
     return model.eval()
@@ -190,38 +192,25 @@ def write_model_files(
 ) -> None:
     """Writes a model's files into a folder that its caller makes whole, as a training checkpoint with more in it."""
     tensors = state_to_hf(state, config)
-    stored = dtype or tensors[next(iter(tensors))].dtype
     _write_weights(folder, tensors, dtype, shard_bytes)
-    write_json(folder / "config.json", _config_json(config, stored, tokenizer))
+    stored = dtype or tensors[next(iter(tensors))].dtype
+    write_model_papers(folder, config, tokenizer=tokenizer, dtype=stored, lineage=lineage)
+
+
+def write_model_papers(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    tokenizer: Tokenizer | None,
+    dtype: torch.dtype,
+    lineage: Mapping[str, Any] | None,
+) -> None:
+    """Writes all of a model's files but its weights: configs, tokenizer and lineage."""
+    write_json(folder / "config.json", _config_json(config, dtype, tokenizer))
     write_json(folder / "generation_config.json", _generation_json(config, tokenizer))
     if tokenizer is not None:
         tokenizer.save(folder)
     write_json(folder / LINEAGE, {"ownlm": __version__, "model": config.model_dump(), "lineage": dict(lineage or {})})
-
-
-def random_model(config: ModelConfig, seed: int) -> Transformer:
-    """A model with freshly drawn float32 weights, the same on every machine for the same seed."""
-    model = _unset_model(config, "cpu")
-    for name, parameter in list(model.named_parameters()):
-        _assign(model, name, torch.empty(parameter.shape))
-    model.initialize(seed)
-    return model
-
-
-def _unset_model(config: ModelConfig, device: torch.device | str) -> Transformer:
-    """A model whose parameters take no memory yet, with its computed buffers on the device."""
-    with torch.device("meta"):
-        model = Transformer(config)
-    if config.position == "rotary":
-        model.frequencies = rotary_frequencies(config).to(device)
-    left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
-    assert not left, f"buffers with no values: {left}"
-    return model
-
-
-def _assign(model: Transformer, name: str, tensor: Tensor) -> None:
-    module, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(module), leaf, nn.Parameter(tensor))
 
 
 class _Stored:

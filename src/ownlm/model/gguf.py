@@ -1,8 +1,9 @@
 """GGUF files in: llama.cpp's one-file models, whatever their quantization, as our config, weights and tokenizer.
 
-Every tensor type that the ``gguf`` package can dequantize is read; names go through the package's own table. Two
+Every tensor type that the ``gguf`` package can dequantize is read; names go through the package's own table. Some
 things differ from the public checkpoints and are undone here: Llama's query and key rows are interleaved for another
-layout of rotary positions, and GPT-2's projections are already [outputs, inputs].
+layout of rotary positions, GPT-2's projections are already [outputs, inputs], GPT-NeoX's queries, keys and values are
+already one after the other, and Gemma's norms have their 1 added.
 Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -18,41 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DamagedError, ModelError
+from ..errors import DamagedError, ModelError
 from ..files import existing_file, new_folder, sha256_file
 from .checkpoint import write_model_files
 from .config import ModelConfig
-from .embedding import rotary_frequencies
-from .families import config_from_user
+from .gguf_config import ARCHITECTURES, read_shape, tensor_names
 from .gguf_tokenizer import tokenizer_from_gguf
-from .naming import weight_map
 from .transformer import Transformer
 
 if TYPE_CHECKING:
     from ..tokens.tokenizer import Tokenizer
 
-# The file's architecture to our family; Mistral is stored as a Llama.
-ARCHITECTURES = {"llama": "llama", "gpt2": "gpt2", "qwen2": "qwen2", "qwen3": "qwen3"}
-
 # Written by converters beside the weights; what they say is in the config already.
 _COMPUTED = ("rope_freqs.weight", "attn_rot_embd", "rope.freqs", "attn.masked_bias", "attn.bias")
-
-# What changes the network where it is not 0, and no family of ours has.
-_UNSUPPORTED = (
-    "expert_count",
-    "rope.scaling.attn_factor",
-    "attention.scale",
-    "attention.clamp_kqv",
-    "attention.max_alibi_bias",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "logit_scale",
-    "residual_scale",
-    "embedding_scale",
-)
-
-# Llama 3.1's rule as every public model sets it; a GGUF file holds only the frequencies that follow from it.
-_LLAMA3 = {"low_frequency_factor": 1.0, "high_frequency_factor": 4.0, "original_max_positions": 8192}
 
 
 def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
@@ -78,7 +57,7 @@ def read_gguf(path: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
                 where=str(path),
                 hint="join the parts first, with llama.cpp's gguf-split --merge",
             )
-        config = _config(metadata, tensors, path)
+        config = read_shape(metadata, tensors, path)
         state = _state(config, str(metadata["general.architecture"]), tensors, path)
         return config, state, tokenizer_from_gguf(metadata, where=str(path))
 
@@ -135,113 +114,26 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _config(metadata: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> ModelConfig:
-    """The model's shape from the metadata, and from which tensors there are."""
-    architecture = str(metadata.get("general.architecture"))
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
-        raise ModelError(f"the architecture '{architecture}' is not supported", where=str(path), hint=f"known: {known}")
-    values = {key.removeprefix(f"{architecture}."): value for key, value in metadata.items()}
-    for key in _UNSUPPORTED:
-        if values.get(key):
-            raise ModelError(f"a model with {key} is not supported", where=str(path))
-    if not values.get("attention.causal", True):
-        raise ModelError("a model that looks both ways is not supported", where=f"{path}: attention.causal")
-    if values.get("block_count", 0) > len(tensors):
-        # Noticed before so many layers are built.
-        raise DamagedError(f"it names {values['block_count']} layers and has {len(tensors)} tensors", where=str(path))
-    try:
-        config = config_from_user(_shape(ARCHITECTURES[architecture], values, tensors))
-        frequencies = tensors.get("rope_freqs.weight")
-        return config if frequencies is None else _stretched(config, np.array(frequencies.data))
-    except KeyError as error:
-        raise DamagedError(f"the file does not say {error}", where=str(path), hint="fetch or copy it again") from None
-    except (ConfigError, ModelError) as error:
-        raise ModelError(error.message, where=f"{path}: {error.where}", hint=error.hint) from None
-
-
-def _shape(family: str, values: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, Any]:
-    width, heads = values["embedding_length"], values["attention.head_count"]
-    head_width = values.get("attention.key_length") or width // heads
-    shape = {
-        "family": family,
-        "layers": values["block_count"],
-        "width": width,
-        "heads": heads,
-        "kv_heads": values.get("attention.head_count_kv", heads),
-        "head_width": head_width,
-        "feedforward_width": values["feed_forward_length"],
-        "vocab_size": int(tensors["token_embd.weight"].shape[-1]),
-        "max_positions": values["context_length"],
-        "tied_head": "output.weight" not in tensors,
-    }
-    if family == "gpt2":
-        return shape | {"norm_eps": _shortest(values["attention.layer_norm_epsilon"])}
-    if values.get("rope.dimension_count", head_width) != head_width:
-        raise ModelError("rotary positions on only a part of each head are not supported", where="rope.dimension_count")
-    shape |= {
-        "norm_eps": _shortest(values["attention.layer_norm_rms_epsilon"]),
-        "rope_theta": _shortest(values.get("rope.freq_base", 10000.0)),
-        "rope_scaling": _scaling(values),
-        "qkv_bias": "blk.0.attn_q.bias" in tensors,
-        "output_bias": "blk.0.attn_output.bias" in tensors,
-        "feedforward_bias": "blk.0.ffn_up.bias" in tensors,
-    }
-    window = values.get("attention.sliding_window")
-    return shape | {"family": "mistral", "sliding_window": window} if window and family == "llama" else shape
-
-
-def _shortest(value: float) -> float:
-    """The number that was meant: 1e-05, which a float32 field gives back as 9.999999747378752e-06."""
-    return float(str(np.float32(value)))
-
-
-def _scaling(values: Mapping[str, Any]) -> dict[str, Any] | None:
-    # llama.cpp takes a file that gives a factor and no type for linear.
-    kind = values.get("rope.scaling.type", "linear")
-    factor = values.get("rope.scaling.factor", values.get("rope.scale_linear", 1.0))
-    if kind not in ("none", "linear"):
-        raise ModelError(f"rotary scaling '{kind}' is not supported", where="rope.scaling.type", hint="known: linear")
-    return None if kind == "none" or factor in (0.0, 1.0) else {"kind": "linear", "factor": factor}
-
-
-def _stretched(config: ModelConfig, factors: np.ndarray) -> ModelConfig:
-    """The config whose rotary frequencies are the plain ones divided by ``factors``, as Llama 3.1's files store them."""
-    plain = rotary_frequencies(config)
-    if factors.shape != plain.shape:
-        message = f"there are {factors.size} rotary frequencies, and a head has {plain.numel()}"
-        raise ModelError(message, where="rope_freqs.weight")
-    if np.all(factors == 1):
-        return config
-    scaling = {"kind": "llama3", "factor": _shortest(float(factors.max())), **_LLAMA3}
-    stretched = config_from_user(config.model_dump() | {"rope_scaling": scaling})
-    expected = plain / torch.from_numpy(factors)
-    if not torch.allclose(rotary_frequencies(stretched), expected, rtol=1e-4):
-        raise ModelError("its rotary frequencies follow a rule that is not supported", where="rope_freqs.weight")
-    return stretched
-
-
 def _state(config: ModelConfig, architecture: str, tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Our weights, each from its one or several tensors in the file."""
-    number = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
-    names = gguf.get_tensor_name_map(number, config.layers)
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in Transformer(config).named_parameters()}
     state, used = {}, set()
-    for ours, weight in weight_map(config).items():
+    for ours, names in tensor_names(config, architecture).items():
         parts = []
-        for part in weight.parts:
-            stored = names.get_name(part, try_suffixes=(".weight", ".bias")) or part
+        for stored in names:
             if stored not in tensors:
                 raise DamagedError(f"the tensor '{stored}' is missing", where=str(path), hint="fetch or copy it again")
             used.add(stored)
             values = _values(tensors[stored], path)
-            if architecture == "llama" and (".attn_q." in stored or ".attn_k." in stored):
+            if ARCHITECTURES[architecture].interleaved and (".attn_q." in stored or ".attn_k." in stored):
                 heads = config.heads if ".attn_q." in stored else config.kv_heads
                 if len(values) % (2 * heads):
                     message = f"the tensor '{stored}' has {len(values)} rows, which are not {heads} heads"
                     raise DamagedError(message, where=str(path))
                 values = _deinterleaved(values, heads)
+            if ARCHITECTURES[architecture].offset_norms and stored.endswith("norm.weight"):
+                values = values.float() - 1
             parts.append(values)
         state[ours] = torch.cat(parts) if len(parts) > 1 else parts[0]
         if state[ours].shape != shapes[ours]:

@@ -7,6 +7,7 @@ other tokens than those the model learned, and nothing would show it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ from ..errors import DamagedError, ModelError, nearest
 if TYPE_CHECKING:
     from ..tokens.tokenizer import Tokenizer
 
+# The whole of a tokenizer.json, which a file may carry for readers that use the library.
+HUGGINGFACE = "tokenizer.huggingface.json"
+
 # tokenizer.ggml.token_type
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 # How GPT-4, Llama 3 and Qwen split: words with one leading mark, numbers in groups, punctuation with its line ends.
 _GROUPED = (
@@ -42,8 +46,14 @@ SPLITS = {
 }
 
 
-def tokenizer_from_gguf(metadata: Mapping[str, Any], *, where: str) -> Tokenizer:
+def tokenizer_from_gguf(metadata: Mapping[str, Any], *, where: str, as_llama_cpp: bool = False) -> Tokenizer:
     """The tokenizer that a GGUF file's metadata describes, with its chat template.
+
+    Args:
+        metadata: the file's.
+        where: the file, for errors.
+        as_llama_cpp: as llama.cpp has it where that differs from the tokenizer that the model was made with: nothing is
+            normalised, and what follows a special token begins with a space again.
 
     Raises:
         ModelError: a kind of vocabulary, or a way of splitting, that we do not have.
@@ -53,22 +63,35 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], *, where: str) -> Tokenizer
 
     values = {key.removeprefix("tokenizer.ggml."): value for key, value in metadata.items()}
     kind = values.get("model")
-    if kind not in ("gpt2", "llama"):
+    if kind not in ("gpt2", "llama", "t5", "bert"):
         raise ModelError(f"its tokenizer is of the kind '{kind}', which is not supported", where=where)
     if not values.get("tokens"):
         raise DamagedError("the file does not say tokenizer.ggml.tokens", where=where, hint="fetch or copy it again")
     tokens: list[str] = values["tokens"]
+    ready = HUGGINGFACE in metadata and not as_llama_cpp
     try:
-        backend = _byte_level(values, metadata, where) if kind == "gpt2" else _sentencepiece(values, tokens)
+        if ready:
+            backend = Backend.from_str(metadata[HUGGINGFACE])
+        elif kind == "gpt2":
+            backend = _byte_level(values, metadata, where)
+        elif kind == "llama":
+            backend = _sentencepiece(values, tokens)
+        elif kind == "t5":
+            backend = _unigram(values, tokens, where)
+        else:
+            return _wordpiece(values, tokens, where)
+        if as_llama_cpp:
+            _behave_as_llama_cpp(backend, kind, values)
     except DamagedError:
         raise
     except Exception as error:  # the tokenizers package raises nothing more precise
         if isinstance(error, ModelError):
             raise
         raise DamagedError(f"its tokenizer's parts do not fit together: {error}", where=where) from None
-    _add_tokens(backend, tokens, values.get("token_type", ()))
+    if not ready:
+        _add_tokens(backend, tokens, values.get("token_type", ()))
     special = {name: _token(values, f"{name}_token_id", tokens, where) for name in ("bos", "eos", "padding")}
-    if special["bos"] is not None and values.get("add_bos_token", kind == "llama"):
+    if not ready and special["bos"] is not None and values.get("add_bos_token", kind == "llama"):
         _add_bos(backend, special["bos"])
     return Tokenizer.from_parts(
         backend,
@@ -84,7 +107,7 @@ def _byte_level(values: Mapping[str, Any], metadata: Mapping[str, Any], where: s
     """Byte-level BPE (Radford et al. 2019), with the split of the model it comes from."""
     split = _split_of(values.get("pre"), str(metadata.get("general.architecture")), where)
     vocabulary = {token: id for id, token in enumerate(values["tokens"])}
-    merges = [tuple(merge.split(" ", 1)) for merge in values.get("merges", ())]
+    merges = [tuple(merge.split(" ", 1)) for merge in values.get("merges", ()) if merge]
     # Llama 3's and Tekken's vocabularies hold whole words that their merges do not reach.
     whole_words = split in ("llama3", "tekken")
     backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_words))
@@ -106,6 +129,13 @@ def _split_of(pre: str | None, architecture: str, where: str) -> str:
     return SPLITS[pre]
 
 
+def split_description(pre: str) -> Any:
+    """How a tokenizer.json describes one of llama.cpp's ways to split text (``SPLITS``)."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = _pre_tokenizer(SPLITS[pre])
+    return json.loads(backend.to_str())["pre_tokenizer"]
+
+
 def _pre_tokenizer(split: str) -> pre_tokenizers.PreTokenizer:
     plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     if split == "gpt2":
@@ -122,7 +152,7 @@ def _sentencepiece(values: Mapping[str, Any], tokens: Sequence[str]) -> Backend:
     """SentencePiece's BPE (Kudo and Richardson 2018) with byte fallback, as the public Llama tokenizer has it."""
     vocabulary = {token: id for id, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ", 1)) for merge in values.get("merges", ())]
-    types = values.get("token_type") or [_NORMAL] * len(tokens)
+    types = values.get("token_type") or [NORMAL] * len(tokens)
     merges = merges or _merges_by_score(vocabulary, values["scores"], types)
     unknown = values.get("unknown_token_id")
     backend = Backend(
@@ -142,13 +172,64 @@ def _sentencepiece(values: Mapping[str, Any], tokens: Sequence[str]) -> Backend:
     return backend
 
 
+def _unigram(values: Mapping[str, Any], tokens: Sequence[str], where: str) -> Backend:
+    """SentencePiece's Unigram (Kudo 2018)."""
+    if values.get("precompiled_charsmap") or values.get("remove_extra_whitespaces"):
+        raise ModelError("a Unigram tokenizer that rewrites its text first is not supported", where=where)
+    rows = list(zip(tokens, map(float, values["scores"]), strict=True))
+    backend = Backend(models.Unigram(rows, values["unknown_token_id"], False))
+    scheme = "first" if values.get("add_space_prefix", True) else "never"
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme=scheme)
+    return backend
+
+
+def _wordpiece(values: Mapping[str, Any], tokens: Sequence[str], where: str) -> Tokenizer:
+    """BERT's WordPiece (Devlin et al. 2018); the file marks what begins a word and not, as BERT does, what goes on."""
+    from ..tokens.tokenizer import Tokenizer
+
+    types = values.get("token_type") or [NORMAL] * len(tokens)
+    whole = [token if type in (CONTROL, UNKNOWN) else _marked(token) for token, type in zip(tokens, types, strict=True)]
+    keys = {"cls": "bos", "sep": "seperator", "pad": "padding", "unk": "unknown", "mask": "mask"}
+    names = {f"{ours}_token": _token(values, f"{theirs}_token_id", whole, where) for ours, theirs in keys.items()}
+    first, last, unknown = (names[f"{kind}_token"] for kind in ("cls", "sep", "unk"))
+    if first is None or last is None or unknown is None:
+        raise DamagedError("its tokenizer lacks [CLS], [SEP] or [UNK]", where=where)
+    lowercase = bool(values.get("normalizer.lowercase", True))
+    backend = Backend(models.WordPiece({token: id for id, token in enumerate(whole)}, unk_token=unknown))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    _add_tokens(backend, whole, types)
+    ids = [(token, backend.token_to_id(token)) for token in (first, last)]
+    frame = {"single": f"{first} $A {last}", "pair": f"{first} $A {last} $B:1 {last}:1"}
+    backend.post_processor = processors.TemplateProcessing(**frame, special_tokens=ids)
+    return Tokenizer(backend, names={kind: token for kind, token in names.items() if token is not None})
+
+
+def _marked(token: str) -> str:
+    """As BERT's vocabulary has a token that begins a word, or goes on in one."""
+    return token[1:] if token.startswith("▁") else f"##{token}"
+
+
+def _behave_as_llama_cpp(backend: Backend, kind: str, values: Mapping[str, Any]) -> None:
+    """What llama.cpp does otherwise than the tokenizers that it stands for (see ``tokenizer_from_gguf``)."""
+    if kind == "gpt2":
+        backend.normalizer = None
+        return
+    replaced = normalizers.Replace(" ", "▁")
+    prefix = values.get("add_space_prefix", True)
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replaced]) if prefix else replaced
+    backend.pre_tokenizer = None
+
+
 def _merges_by_score(
     vocabulary: Mapping[str, int], scores: Sequence[float], types: Sequence[int]
 ) -> list[tuple[str, str]]:
     """The merges that SentencePiece's scores stand for: it joins the pair whose result has the highest score."""
     found = []
     for token, id in vocabulary.items():
-        if types[id] != _NORMAL:
+        if types[id] != NORMAL:
             continue
         pairs = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
         pairs = [(left, right) for left, right in pairs if left in vocabulary and right in vocabulary]
@@ -162,9 +243,9 @@ def _merges_by_score(
 def _add_tokens(backend: Backend, tokens: Sequence[str], types: Sequence[int]) -> None:
     """Marks the tokens that are found whole in text: control ones are special, user-defined ones are plain."""
     typed = list(zip(tokens, types, strict=False))
-    special = [token for token, type in typed if type in (_UNKNOWN, _CONTROL)]
+    special = [token for token, type in typed if type in (UNKNOWN, CONTROL)]
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    plain = [token for token, type in typed if type == _USER_DEFINED]
+    plain = [token for token, type in typed if type == USER_DEFINED]
     backend.add_tokens([AddedToken(token, normalized=False, special=False) for token in plain])
 
 

@@ -131,12 +131,21 @@ def find_model(name: str, *, say: Say = say_on_stderr) -> Path:
         inner = path / "model"
         return inner if (inner / "config.json").is_file() and not (path / "config.json").is_file() else path
     if path.is_file():
-        if path.suffix.lower() != ".gguf":
+        if path.suffix.lower() != ".gguf" and not _begins_as_gguf(path):
             raise UserError("this is a file, and not a .gguf file; a model is a folder or a .gguf file", where=name)
         return _converted(path, say)
     if "/" in name or os.sep in name or path.suffix.lower() == ".gguf":
         raise UserError("there is no such model folder or file", where=name, hint="check the path")
     raise UserError(f"unknown model '{name}'", hint=nearest(name, [m.name for m in known_models()]))
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Whether a file is one by its first bytes, whatever it is called."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def find_named_model(name: str, key: str) -> Path:

@@ -51,9 +51,11 @@ class PieceEncoder:
             return self._ids(self._added[before] + piece)[1:]
         encoding = self._continuing.encode(piece, add_special_tokens=False)
         for place, token in enumerate(encoding.ids):
-            if token in self._added:
+            begin, end = encoding.offsets[place]
+            # The token for what is unknown may be an added one too, and stands for other text than its own.
+            if token in self._added and self._added[token] in piece[begin:end]:
                 # From the first added token on, the text is as it would be anywhere.
-                return encoding.ids[:place] + self._ids(piece[encoding.offsets[place][0] :])
+                return encoding.ids[:place] + self._ids(piece[begin:])
         return encoding.ids
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ownlm.errors import OwnlmError, UserError
-from ownlm.model import export
-from ownlm.model.checkpoint import load_model_folder
-from ownlm.model.export import export_hf
+from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
+from ownlm.model.export import export_hf, hf
+from ownlm.model.families import FAMILIES, config_from_user
+from ownlm.tokens.tokenizer import Tokenizer
 
 
 def test_the_exported_folder_is_the_same_model_for_transformers(corpus: Path, tmp_path: Path):
@@ -24,6 +25,32 @@ def test_the_exported_folder_is_the_same_model_for_transformers(corpus: Path, tm
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     expected = load_model_folder(corpus / "base").logits([ids])[0]
     assert torch.allclose(theirs(torch.tensor([ids])).logits[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "head"), [(family, head) for family, found in FAMILIES.items() for head in found.architectures]
+)
+def test_every_head_is_compared_with_the_public_class(
+    family: str, head: str, tokenizer: Tokenizer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    shape = {"family": family, "layers": 1, "width": 32, "heads": 4, "vocab_size": 400, "max_positions": 128}
+    more = {"seq2seq": {"encoder_layers": 1, "start_token": 0}, "classify": {"labels": ("a", "b", "c")}}.get(head, {})
+    config = config_from_user({**shape, **more, "head": head})
+    save_model_folder(random_model(config, 1), tmp_path / "model", tokenizer=tokenizer)
+    result = export_hf(tmp_path / "model", tmp_path / "out")
+    # The public library has no class for a Gemma's answers.
+    known = not (family.startswith("gemma") and head == "span")
+    assert result["compared_with"] == (["ownlm", "transformers"] if known else ["ownlm"])
+    assert result["max_difference"] < 1e-4
+    assert "MISSING" not in capfd.readouterr().err
+
+
+def test_a_banded_gpt3_is_read_by_ourselves_alone(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    shape = {"family": "gpt3", "layers": 2, "width": 32, "heads": 4, "vocab_size": 400, "max_positions": 64}
+    config = config_from_user({**shape, "sliding_window": 8})
+    save_model_folder(random_model(config, 1), tmp_path / "model", tokenizer=tokenizer)
+    assert export_hf(tmp_path / "model", tmp_path / "out")["compared_with"] == ["ownlm"]
 
 
 def test_exporting_again_replaces_what_ownlm_wrote(corpus: Path, tmp_path: Path):
@@ -57,7 +84,7 @@ def test_lineage_goes_along(corpus: Path, tmp_path: Path):
 
 def test_a_difference_is_an_error_and_nothing_is_left(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # The writer loses precision, as a wrong conversion would.
-    save = export.save_model_folder
+    save = hf.save_model_folder
 
     def save_badly(model, folder, **options):
         with torch.no_grad():
@@ -67,7 +94,7 @@ def test_a_difference_is_an_error_and_nothing_is_left(corpus: Path, tmp_path: Pa
             for parameter in model.parameters():
                 parameter.div_(1.05)
 
-    monkeypatch.setattr(export, "save_model_folder", save_badly)
+    monkeypatch.setattr(hf, "save_model_folder", save_badly)
     with pytest.raises(OwnlmError, match="not the same: its logits differ"):
         export_hf(corpus / "base", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
