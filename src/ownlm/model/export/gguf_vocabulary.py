@@ -240,7 +240,7 @@ def _check_template(tokenizer: Tokenizer, where: str) -> None:
     known = {kind: text for kind, text in tokenizer.names.items() if kind in ("bos_token", "eos_token")}
     messages = probe_chat(tokenizer)
     try:
-        bare = ChatTemplate(tokenizer.template_source()).render(messages, True, **known)
+        bare = ChatTemplate(tokenizer.template_source()).render(messages, True, None, **known)
     except UserError:
         bare = None
     if bare != tokenizer.render_text(messages, add_generation_prompt=True):
