@@ -18,7 +18,7 @@ To = Annotated[
 Quantize = Annotated[
     str | None,
     typer.Option(
-        help="gguf: f32, bf16, f16, q8_0, q5_1, q5_0, q4_1 or q4_0; onnx: int8 or int4. None keeps every value.",
+        help="gguf: f32, bf16, f16, q8_0, q5_1, q5_0, q4_1 or q4_0; onnx: int8 or int4. Without it every value is kept.",
         metavar="Q",
     ),
 ]

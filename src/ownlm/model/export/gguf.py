@@ -214,6 +214,8 @@ def _check(
     if has_template:
         check_chat(source.tokenizer, lambda chat: tokenizer.render(chat, add_generation_prompt=True), str(path))
     expected = outputs(source.model, ids)
+    if kind in (None, Kind.F32):
+        check_logits(found, expected, str(path))
     difference = (found - expected).abs().max().item() if ids else 0.0
     if config.head == "none":
         return {"max_difference": difference}
