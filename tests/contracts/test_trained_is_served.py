@@ -55,9 +55,9 @@ def test_the_engine_reads_exactly_the_trained_prompt(
     read: list[list[int]] = []
     generate = Engine.generate
 
-    def recorded(self: Engine, prompts: Any, options: Any = None) -> Any:
+    def recorded(self: Engine, prompts: Any, *options: Any) -> Any:
         read.extend(list(prompt) for prompt in prompts)
-        return generate(self, prompts, options)
+        return generate(self, prompts, *options)
 
     monkeypatch.setattr(Engine, "generate", recorded)
     chats = conversations(corpus / "chats.jsonl")[:5]

@@ -134,7 +134,8 @@ def server(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
     return started
 
 
-@pytest.fixture(scope="session")
+# For a module, not a session: while it lives, playwright's loop runs in this thread, and no other test's could.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless browser of the system's."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
