@@ -250,7 +250,8 @@ def test_conversations_are_listed_renamed_exported_and_deleted(chat: Open, say: 
     page.fill("#new-title", "Ships")
     page.keyboard.press("Enter")
     page.wait_for_selector("#rename-dialog", state="hidden")
-    assert page.inner_text("#title") == "Ships"
+    # The dialog is gone a moment before it says what was written.
+    until(lambda: page.inner_text("#title") == "Ships")
     assert page.title() == "Ships · ownlm"
     # Which one was used last has not changed.
     assert page.locator("#list .open").all_inner_texts() == ["About trains", "Ships"]
