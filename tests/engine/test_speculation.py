@@ -40,7 +40,7 @@ def guess_of(tokens: Sequence[int]) -> int:
 class Slots:
     """A decoder that keeps, at each place of a page, all tokens up to there, and reads nothing that is not right."""
 
-    kind, weight_bytes, page_bytes = "none", 0, 0
+    kind, weight_bytes = "none", 0
 
     def __init__(self) -> None:
         self.held: dict[tuple[int, int], tuple[int, ...]] = {}

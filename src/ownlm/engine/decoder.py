@@ -31,11 +31,6 @@ class Decoder(Protocol):
         """What a pass reads of weights."""
         ...
 
-    @property
-    def page_bytes(self) -> int:
-        """What a page takes."""
-        ...
-
     def reserve(self) -> None:
         """Takes all pages' memory now, rather than page by page as they are first used."""
         ...

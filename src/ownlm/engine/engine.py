@@ -159,11 +159,6 @@ class Engine:
         return self._speculation.right_tokens
 
     @property
-    def free_tokens(self) -> int:
-        """How many more tokens the cache has room for, if what nobody uses is forgotten."""
-        return self._pool.available * PAGE
-
-    @property
     def weights(self) -> str:
         """How the weights are kept: bf16, int8 or int4 by the kernels, else the dtype that the framework computes in."""
         return self._decoder.kind
@@ -172,11 +167,6 @@ class Engine:
     def weight_bytes(self) -> int:
         """How many bytes of weights a step reads: what limits a single answer's speed."""
         return self._decoder.weight_bytes
-
-    @property
-    def cache_bytes(self) -> int:
-        """What the cache takes when it is full."""
-        return self._pool.count * (self._decoder.page_bytes + self._speculation.page_bytes)
 
     def reserve(self) -> None:
         """Takes the cache's memory now, so that it does not grow while answering."""

@@ -61,7 +61,7 @@ class _Model(ctypes.Structure):
 class _Pass(ctypes.Structure):
     _fields_ = (
         *((name, _int) for name in ("rows", "sequences", "spoken", "table_width")),
-        *((name, _pointer) for name in ("ids", "places", "starts", "table", "speaking", "logits", "hidden")),
+        *((name, _pointer) for name in ("ids", "places", "starts", "table", "speaking", "logits")),
         ("adapters", _pointer),
         ("adapters_inner", _int),
     )
@@ -100,9 +100,9 @@ class NativeDecoder:
         self._tables: dict[int, int] = {}
         self._weight_bytes = 0
         row = 2 * config.layers * config.kv_heads * config.head_width
-        self.page_bytes = 2 * PAGE * row
+        page_bytes = 2 * PAGE * row
         # Page 0 is nobody's.
-        self._pages = torch.empty(pages + 1, self.page_bytes, dtype=torch.uint8)
+        self._pages = torch.empty(pages + 1, page_bytes, dtype=torch.uint8)
         embedding = model.embedding
         layers = (_Layer * config.layers)(*(self._layer(model, number) for number in range(config.layers)))
         self._kept.append(layers)
@@ -182,7 +182,6 @@ class NativeDecoder:
             table=table.data_ptr(),
             speaking=speaking_at,
             logits=logits.data_ptr(),
-            hidden=None,
             adapters=ctypes.addressof(adapted) if any(adapted) else None,
             adapters_inner=max((one.inner for one in adapters if one is not None), default=0),
         )

@@ -133,11 +133,6 @@ class Speculation:
         self._guided: dict[Answer, _Guided] = {}
         self.guessed_tokens = self.right_tokens = 0
 
-    @property
-    def page_bytes(self) -> int:
-        """What a page of the draft model's cache takes."""
-        return 0 if self._model is None else self._model.decoder.page_bytes
-
     def reserve(self) -> None:
         """Takes that cache's memory now."""
         if self._model is not None:

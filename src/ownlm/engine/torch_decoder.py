@@ -59,11 +59,6 @@ class TorchDecoder:
         """What a pass reads of weights."""
         return self._model.weight_bytes
 
-    @property
-    def page_bytes(self) -> int:
-        """What a page takes."""
-        return 2 * self._keys[:, :, :PAGE].numel() * self._keys.itemsize
-
     def reserve(self) -> None:
         """Takes all pages' memory now, rather than page by page as they are first used."""
         self._keys.zero_()
@@ -117,10 +112,12 @@ class _Part:
     past: int
     new: int
 
-    def slots(self, start: int, end: int, length: int) -> list[int]:
-        """Where its tokens from start to end lie, and zeros up to ``length``."""
-        own = [self.pages[token // PAGE] * PAGE + token % PAGE for token in range(start, end)]
-        return own + [0] * (length - len(own))
+    def slots(self, start: int, end: int, length: int) -> Tensor:
+        """Where its tokens from start to end lie, and zeros up to ``length``: [length] int64."""
+        first = start // PAGE
+        pages = torch.tensor(self.pages[first : -(-end // PAGE)])
+        own = (pages.unsqueeze(1) * PAGE + torch.arange(PAGE)).flatten()[start - first * PAGE : end - first * PAGE]
+        return F.pad(own, (0, length - len(own)))
 
 
 @dataclass
@@ -130,7 +127,8 @@ class _Pages:
     keys: Tensor
     values: Tensor
     parts: Sequence[_Part]
-    _slots: dict[object, Tensor] = field(default_factory=dict)
+    # What is the same in every layer, or in every layer of a window.
+    _made: dict[object, Any] = field(default_factory=dict)
 
     def attend(
         self,
@@ -145,22 +143,19 @@ class _Pages:
     ) -> Tensor:
         """See AttentionContext.attend."""
         scores = _Scores(scale, softcap)
-        new = self._at("new", q.device, lambda: [s for p in self.parts for s in p.slots(p.past, p.past + p.new, p.new)])
+        new = self._once("new", lambda: torch.cat([p.slots(p.past, p.past + p.new, p.new) for p in self.parts]))
         self.keys[layer].index_copy_(1, new, k.transpose(0, 1))
         self.values[layer].index_copy_(1, new, v.transpose(0, 1))
         if len(self.parts) == 1 and self.parts[0].new > 1:
             return self._several(layer, q, window, scores)
         return self._one_each(layer, q, window, scores)
 
-    def _at(self, name: object, device: torch.device, make: Callable[[], list[Any]]) -> Tensor:
-        """Slots, made once for all layers."""
-        if name not in self._slots:
-            self._slots[name] = torch.tensor(make(), device=device)
-        return self._slots[name]
-
-    def _whole(self, rows: Sequence[int], size: int) -> list[list[int]]:
-        """Where all tokens of these parts lie, each filled up to ``size``."""
-        return [self.parts[row].slots(0, self.parts[row].past + 1, size) for row in rows]
+    def _once(self, name: object, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes, on the cache's device; once for all layers."""
+        if name not in self._made:
+            made = make()
+            self._made[name] = made.to(self.keys.device) if isinstance(made, Tensor) else made
+        return self._made[name]
 
     def _several(self, layer: int, q: Tensor, window: int | None, scores: _Scores) -> Tensor:
         """A part of a prompt."""
@@ -172,44 +167,56 @@ class _Pages:
         # query sees.
         first, last = first // SMALLEST * SMALLEST, -(-end // SMALLEST) * SMALLEST
         queries = last if part.past == 0 and first == 0 else -(-part.new // SMALLEST) * SMALLEST
-        slots = self._at(("several", first), q.device, lambda: part.slots(first, end, last - first))
+        slots = self._once(("several", first), lambda: part.slots(first, end, last - first))
         group = q.shape[1] // self.keys.shape[1]
         keys, values = (x[layer][:, slots][None].repeat_interleave(group, 1) for x in (self.keys, self.values))
         q = F.pad(q, (0, 0, 0, 0, 0, queries - part.new)).transpose(0, 1).unsqueeze(0)
-        mask = None
-        if part.past or (window is not None and window < part.new):
-            place = torch.arange(part.past, part.past + queries, device=q.device).unsqueeze(1)
-            back = place - torch.arange(first, last, device=q.device)
-            mask = back >= 0 if window is None else (back >= 0) & (back < window)
+        mask = self._once(("mask", window), partial(_mask, part, first, last, queries, window))
         out = scores.attention(q, keys, values, mask)
         return out[0, :, : part.new].transpose(0, 1)
 
     def _one_each(self, layer: int, q: Tensor, window: int | None, scores: _Scores) -> Tensor:
         """A token of each of several sequences, those of about one length in one product."""
         out = torch.empty_like(q)
-        sizes = sorted({room_for(part.past + 1) for part in self.parts})
-        for size in sizes:
-            rows = [row for row, part in enumerate(self.parts) if room_for(part.past + 1) == size]
-            lengths = [self.parts[row].past + 1 for row in rows]
-            slots = self._at(("one", size), q.device, partial(self._whole, rows, size))
+        for size, rows in self._once("sizes", self._by_size).items():
+            slots = self._once(("one", size), partial(self._whole, rows, size))
+            index = self._once(("rows", size), partial(torch.tensor, rows))
+            bias = self._once(("bias", size, window), partial(self._bias, rows, size, window, q.dtype))
             # [sequences, kv_heads, size, head_width]
             keys, values = (x[layer][:, slots].transpose(0, 1) for x in (self.keys, self.values))
-            index = torch.tensor(rows, device=q.device)
             # The query heads of a group look at the same keys, so they are the rows of one product. With one query row
             # a head the keys would be read once for every head of the group.
             grouped = q[index].unflatten(1, (keys.shape[1], -1))
-            out[index] = scores.attention(grouped, keys, values, _bias(lengths, size, window, q)).flatten(1, 2)
+            out[index] = scores.attention(grouped, keys, values, bias).flatten(1, 2)
         return out
 
+    def _by_size(self) -> dict[int, list[int]]:
+        """The parts by the length that their keys are filled up to."""
+        found: dict[int, list[int]] = {}
+        for row, part in enumerate(self.parts):
+            found.setdefault(room_for(part.past + 1), []).append(row)
+        return found
 
-def _bias(lengths: Sequence[int], size: int, window: int | None, q: Tensor) -> Tensor:
-    """0 for the keys a sequence's new token sees and -inf for the others: [sequences, 1, 1, size]."""
-    length = torch.tensor(lengths, device=q.device).unsqueeze(1)
-    place = torch.arange(size, device=q.device)
-    hidden = place >= length
-    if window is not None:
-        hidden |= place < length - window
-    return q.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))[:, None, None, :]
+    def _whole(self, rows: Sequence[int], size: int) -> Tensor:
+        """Where all tokens of these parts lie: [parts, size]."""
+        return torch.stack([self.parts[row].slots(0, self.parts[row].past + 1, size) for row in rows])
+
+    def _bias(self, rows: Sequence[int], size: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        """0 for the keys a part's new token sees and -inf for the others: [parts, 1, 1, size]."""
+        length = torch.tensor([self.parts[row].past + 1 for row in rows]).unsqueeze(1)
+        place = torch.arange(size)
+        hidden = place >= length
+        if window is not None:
+            hidden |= place < length - window
+        return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+def _mask(part: _Part, first: int, last: int, queries: int, window: int | None) -> Tensor | None:
+    """Which of the keys from ``first`` to ``last`` each query sees: [queries, keys]; None for all up to itself."""
+    if not part.past and (window is None or window >= part.new):
+        return None
+    back = torch.arange(part.past, part.past + queries).unsqueeze(1) - torch.arange(first, last)
+    return back >= 0 if window is None else (back >= 0) & (back < window)
 
 
 @dataclass(frozen=True)

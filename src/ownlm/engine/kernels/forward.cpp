@@ -39,7 +39,6 @@ struct Pass {
   const int32_t* table;         // [sequences, table_width]
   const int64_t* speaking;      // [spoken] rows whose logits are wanted
   float* logits;                // [spoken, vocab]
-  float* hidden;                // [rows, width] after the last norm, or none
   const LowRank* const* adapters;  // [sequences] what is added for each, or none; none where nothing is for any
   int64_t adapters_inner;          // the most inner values of any
 };
@@ -371,18 +370,11 @@ class Forward {
 
   void finish(Own& own) {
     const int64_t spoken = pass.spoken;
-    const int64_t all_rows = pass.hidden ? rows : 0;
-    team.share(own.place, std::max(spoken, all_rows), 1, [&](int64_t from, int64_t to) {
+    team.share(own.place, spoken, 1, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
-        if (i < all_rows) {
-          norm_row(model, model.final_norm, stream.get() + i * width, model.width, own.row);
-          std::copy_n(own.row, model.width, pass.hidden + i * model.width);
-        }
-        if (i < spoken) {
-          norm_row(model, model.final_norm, stream.get() + pass.speaking[i] * width, model.width, own.row);
-          for (int64_t j = 0; j < width; j += 16) store(normed.get() + i * width + j, load(own.row + j, model.width - j));
-          if (model.head.kind == INT4) block_sums(normed.get() + i * width, width, sums.get() + i * (width / GROUP));
-        }
+        norm_row(model, model.final_norm, stream.get() + pass.speaking[i] * width, model.width, own.row);
+        for (int64_t j = 0; j < width; j += 16) store(normed.get() + i * width + j, load(own.row + j, model.width - j));
+        if (model.head.kind == INT4) block_sums(normed.get() + i * width, width, sums.get() + i * (width / GROUP));
       }
     });
     if (!spoken) return;
