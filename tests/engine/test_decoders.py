@@ -135,11 +135,15 @@ def test_an_answer_has_the_same_bits_however_it_is_read(
     assert all(map(torch.equal, read(NativeDecoder(model, kind, pages), documents, None), alone))
 
 
+@pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize(("kind", "quantize"), [("int8", quantize_int8), ("int4", quantize_int4)])
 def test_few_bits_compute_what_their_values_are(
-    native: Callable[..., Transformer], kind: Kind, quantize: Callable[..., tuple[torch.Tensor, ...]]
+    native: Callable[..., Transformer], kind: Kind, quantize: Callable[..., tuple[torch.Tensor, ...]], deep: bool
 ) -> None:
-    model = native("llama", tied_head=False)
+    model = native("llama", tied_head=False, **({} if deep else {"layers": 1}))
+    if not deep:
+        # Attention rounds on its way what no reference here does; without it, all is whole numbers or float32.
+        model.layers[0].attention.output.weight.data.zero_()
     documents = documents_for(model, kind)
     ours = read(NativeDecoder(model, kind, 40), documents, None)
     exact = widened(model)
@@ -147,13 +151,31 @@ def test_few_bits_compute_what_their_values_are(
         if isinstance(module, Linear):
             module.weight = nn.Parameter(values_of(module.weight.detach(), quantize))
     # Beside layers of 4 bits the head has 8.
-    exact.head.weight = nn.Parameter(values_of(exact.head.weight.detach(), quantize_int8))
-    wide, plain = exact.logits(documents), widened(model).logits(documents)
+    exact.head.weight = nn.Parameter(values_of(model.head.weight.detach().float(), quantize_int8))
+    weights_alone, plain = exact.logits(documents), widened(model).logits(documents)
+    for module in exact.modules():
+        if isinstance(module, Linear):
+            module.register_forward_pre_hook(lambda _, inputs: (in_codes(inputs[0]),))
+    exact.final_norm.register_forward_hook(lambda _, inputs, out: in_codes(out))
+    both = exact.logits(documents)
 
-    def error(other: list[torch.Tensor]) -> float:
-        return max(float((a - b).square().mean().sqrt()) for a, b in zip(ours, other, strict=True))
+    def errors(other: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat([(a - b).square().mean(1).sqrt() for a, b in zip(ours, other, strict=True)])
 
-    assert error(wide) < error(plain) / 2
+    if not deep:
+        # Of some rows a rounding to bfloat16 falls otherwise, and then a code.
+        assert errors(both).quantile(0.75) < 1e-6
+    assert errors(both).mean() < errors(weights_alone).mean() < errors(plain).mean()
+
+
+def in_codes(x: torch.Tensor) -> torch.Tensor:
+    """What the codes of rows [rows, inputs] stand for: in each block a multiple of 1/127 of the greatest."""
+    out = torch.empty_like(x)
+    for start in range(0, x.shape[1], BLOCK):
+        block = x[:, start : start + BLOCK].bfloat16().float()
+        step = block.abs().amax(1, keepdim=True) / 127
+        out[:, start : start + BLOCK] = (block / step).round() * step
+    return out
 
 
 def values_of(weight: torch.Tensor, quantize: Callable[..., tuple[torch.Tensor, ...]]) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""Weights as the engine's kernels read them: in bfloat16, in 8 bits or in 4 (layouts: kernels/matrix.h).
+"""Weights as the engine's kernels read them: in bfloat16, in 8 bits or in 4 (layouts: kernels/matrix.h, codes.h).
 
 In few bits a value is its code times the scale of its block of 32 inputs; with 4 bits every block has an offset too, as
-llama.cpp's Q8_0 and Q4_1 have. Products are still of bfloat16: only the weights are rounded, not what they meet.
+llama.cpp's Q8_0 and Q4_1 have. What such weights meet is brought to 8 bits in the same way, by the kernels in each pass.
 """
 
 from __future__ import annotations
@@ -49,13 +49,15 @@ def _packed(weight: Tensor, kind: Kind) -> Tensor:
     # [panels, outputs of a panel, blocks, inputs of a block]
     blocks = weight.unflatten(0, (-1, PANEL)).unflatten(2, (-1, BLOCK))
     if kind == "bf16":
-        return _bytes(_in_pairs(blocks.to(torch.bfloat16)))
+        return _bytes(_side_by_side(blocks.to(torch.bfloat16), 2))
     if kind == "int8":
         codes, scales = quantize_int8(blocks.float())
-        return torch.cat((_bytes(_in_pairs(codes)), _bytes(scales.transpose(1, 2))), dim=-1)
+        # Stored as numbers without a sign, 128 too great.
+        stored = _side_by_side(codes, 4).view(torch.uint8) ^ 128
+        return torch.cat((stored, _bytes(scales.transpose(1, 2))), dim=-1)
     codes, scales, offsets = quantize_int4(blocks.float())
-    pairs = _in_pairs(codes).unflatten(-1, (8, 2, -1))
-    joined = (pairs[..., 0, :] | pairs[..., 1, :] << 4).flatten(-2)
+    fours = _side_by_side(codes, 4).unflatten(-1, (4, 2, -1))
+    joined = (fours[..., 0, :] | fours[..., 1, :] << 4).flatten(-2)
     return torch.cat((_bytes(joined), *(_bytes(x.transpose(1, 2)) for x in (scales, offsets))), dim=-1)
 
 
@@ -83,9 +85,9 @@ def _divisor(scales: Tensor) -> Tensor:
     return torch.where(scales > 0, scales.float(), torch.inf).unsqueeze(-1)
 
 
-def _in_pairs(blocks: Tensor) -> Tensor:
-    """[panels, 32 outputs, blocks, 32 inputs] -> [panels, blocks, 16 pairs x 32 outputs x 2]."""
-    return blocks.unflatten(-1, (-1, 2)).permute(0, 2, 3, 1, 4).flatten(2)
+def _side_by_side(blocks: Tensor, count: int) -> Tensor:
+    """[panels, 32 outputs, blocks, 32 inputs] -> [panels, blocks, values]: so many inputs of each output by turns."""
+    return blocks.unflatten(-1, (-1, count)).permute(0, 2, 3, 1, 4).flatten(2).contiguous()
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 // A decoder's whole pass over the new tokens of many sequences, for a CPU that multiplies bfloat16.
 //
-// The stream stays in float32; what meets a weight, a key or a value is rounded to bfloat16 first.
+// The stream stays in float32; what meets a weight, a key or a value is rounded to bfloat16 first, and where the weights
+// are codes of few bits, to codes as well (codes.h).
 #include "adapters.h"
 #include "pages.h"
 #include "team.h"
@@ -73,11 +74,6 @@ vec activated(int64_t kind, vec x) {
   }
 }
 
-// Each block's sum of a row, as `shifted` weights need; x: [inputs] bfloat16.
-void block_sums(const bf16* x, int64_t inputs, float* sums) {
-  for (int64_t group = 0; group < inputs / GROUP; ++group, x += GROUP) sums[group] = sum(load(x) + load(x + 16));
-}
-
 // What a row's heads become before they meet: normed, turned, rounded.
 struct Turn {
   const float *cosines, *sines;
@@ -123,7 +119,10 @@ class Forward {
         mixed(scratch<bf16>(rows * attended)),
         widened(scratch<bf16>(rows * inner)),
         added(scratch<float>(rows * width)),
-        sums(scratch<float>(rows * std::max({width, attended, inner}) / GROUP)),
+        code_values(scratch<int8_t>(rows * widest())),
+        code_scales(scratch<float>(rows * widest() / GROUP)),
+        code_shares(scratch<float>(rows * widest() / GROUP)),
+        code_starts(scratch<int32_t>(rows * widest() / GROUP)),
         angles(scratch<float>(2 * 2 * rows * turns)),
         adapters(pass.adapters, pass.adapters_inner, rows) {
     const int64_t group = model.heads / model.kv_heads;
@@ -142,9 +141,8 @@ class Forward {
 #pragma omp parallel num_threads(team.threads)
     {
       Team::Place place;
-      const Room room(rows);
       auto row = scratch<float>(std::max(width, MOST_ROWS * model.head_width));
-      Own own{place, room, row.get()};
+      Own own{place, row.get()};
       embed(own);
       for (int64_t layer = 0; layer < model.layers; ++layer) block(own, layer);
       finish(own);
@@ -155,7 +153,6 @@ class Forward {
   // What a thread has to itself.
   struct Own {
     Team::Place& place;
-    const Room& room;
     float* row;
   };
 
@@ -170,12 +167,16 @@ class Forward {
   Scratch<bf16> mixed;      // [rows, attended]
   Scratch<bf16> widened;    // [rows, inner]
   Scratch<float> added;     // [rows, width]
-  Scratch<float> sums;      // [rows, blocks]
+  Scratch<int8_t> code_values;  // of what the next product takes: [rows, inputs]
+  Scratch<float> code_scales, code_shares;  // [rows, blocks]
+  Scratch<int32_t> code_starts;             // [rows, blocks]
   Scratch<float> angles;    // [2 tables][2: cosines, sines][rows, turns]
   Adapters adapters;
   std::vector<Block> blocks;
   std::vector<int64_t> place_of;
 
+  int64_t widest() const { return std::max({width, attended, inner}); }
+  Codes codes() const { return {code_values.get(), code_scales.get(), code_shares.get(), code_starts.get()}; }
   int64_t qkv_width() const { return up((model.heads + 2 * model.kv_heads) * model.head_width); }
 
   // Rows are few when sequences decode: then a part is one of them.
@@ -218,27 +219,29 @@ class Forward {
       norm_row(model, norm, stream.get() + row * width, model.width, own.row);
       bf16* out = normed.get() + row * width;
       for (int64_t i = 0; i < width; i += 16) store(out + i, load(own.row + i, model.width - i));
-      if (next.kind == INT4) block_sums(out, width, sums.get() + row * (width / GROUP));
+      code(next, normed.get(), row);
     });
   }
 
-  // What a product takes beside its input: the sums of its blocks, where a norm has not made them.
-  void sum_blocks(Own& own, const Matrix& next, const bf16* x, int64_t inputs) {
-    if (next.kind == INT4)
-      by_rows(own, [&](int64_t row) { block_sums(x + row * inputs, inputs, sums.get() + row * (inputs / GROUP)); });
+  // A row of what a product takes, as codes where the weights are.
+  void code(const Matrix& next, const bf16* x, int64_t row) {
+    if (next.above()) code_row(x + row * next.inputs, next.inputs, next.above(), codes().at(row, next.inputs));
+  }
+
+  void code_rows(Own& own, const Matrix& next, const bf16* x) {
+    if (next.above()) by_rows(own, [&](int64_t row) { code(next, x, row); });
   }
 
   template <typename Done>
-  void product(Own& own, const Matrix& matrix, const bf16* x, int64_t count, const float* block_sums, const Done& done) {
+  void product(Own& own, const Matrix& matrix, const bf16* x, int64_t count, const Done& done) {
     const int64_t panels = matrix.outputs / PANEL, part = panels > 128 ? 16 : 4;
     team.share(own.place, panels, part, [&](int64_t from, int64_t to) {
-      panels_of(matrix, from, to, x, matrix.inputs, count, block_sums, matrix.inputs / GROUP, own.room,
-                [&](int64_t panel, int64_t row, const float* out) {
-                  const float* bias = matrix.bias ? matrix.bias + panel * PANEL : nullptr;
-                  vec low = _mm512_load_ps(out), high = _mm512_load_ps(out + 16);
-                  if (bias) low = low + load(bias), high = high + load(bias + 16);
-                  done(panel, row, low, high);
-                });
+      panels_of(matrix, from, to, Input{x, codes()}, count, [&](int64_t panel, int64_t row, const float* out) {
+        const float* bias = matrix.bias ? matrix.bias + panel * PANEL : nullptr;
+        vec low = _mm512_load_ps(out), high = _mm512_load_ps(out + 16);
+        if (bias) low = low + load(bias), high = high + load(bias + 16);
+        done(panel, row, low, high);
+      });
     });
   }
 
@@ -249,7 +252,7 @@ class Forward {
       by_rows(own, [&](int64_t row) {
         adapters.lower(layer, projection, row, place_of[row], x + row * matrix.inputs, matrix.inputs);
       });
-    product(own, matrix, x, rows, sums.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
+    product(own, matrix, x, rows, [&](int64_t panel, int64_t row, vec low, vec high) {
       if (adapters.any()) adapters.raise(layer, projection, row, place_of[row], panel, low, high);
       done(panel, row, low, high);
     });
@@ -275,14 +278,14 @@ class Forward {
     });
     by_rows(own, [&](int64_t row) { take_in(number, row); });
     attention(own, number);
-    sum_blocks(own, layer.output, mixed.get(), attended);
+    code_rows(own, layer.output, mixed.get());
     // With parallel branches both read the stream as it was.
     float* to = apart || model.parallel ? added.get() : stream.get();
     project(own, number, OUTPUT, layer.output, mixed.get(), into(to, !(apart || model.parallel)));
     if (apart) add_normed(own, layer.attention_out_norm);
     norm(own, layer.feedforward_norm, layer.up);
     feedforward(own, number);
-    sum_blocks(own, layer.down, widened.get(), inner);
+    code_rows(own, layer.down, widened.get());
     const bool last_apart = layer.feedforward_out_norm.weight != nullptr;
     if (model.parallel) {
       project(own, number, DOWN, layer.down, widened.get(), into(added.get(), true));
@@ -374,11 +377,11 @@ class Forward {
       for (int64_t i = from; i < to; ++i) {
         norm_row(model, model.final_norm, stream.get() + pass.speaking[i] * width, model.width, own.row);
         for (int64_t j = 0; j < width; j += 16) store(normed.get() + i * width + j, load(own.row + j, model.width - j));
-        if (model.head.kind == INT4) block_sums(normed.get() + i * width, width, sums.get() + i * (width / GROUP));
+        code(model.head, normed.get(), i);
       }
     });
     if (!spoken) return;
-    product(own, model.head, normed.get(), spoken, sums.get(), [&](int64_t panel, int64_t row, vec low, vec high) {
+    product(own, model.head, normed.get(), spoken, [&](int64_t panel, int64_t row, vec low, vec high) {
       if (model.logit_cap != 0) {
         low = all(model.logit_cap) * tanh(low * all(1 / model.logit_cap));
         high = all(model.logit_cap) * tanh(high * all(1 / model.logit_cap));
