@@ -168,6 +168,19 @@ def test_few_bits_compute_what_their_values_are(
     assert errors(both).mean() < errors(weights_alone).mean() < errors(plain).mean()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strange", [float("inf"), float("nan")])
+def test_what_is_no_number_stays_none_and_harms_nobody_else(
+    native: Callable[..., Transformer], kind: Kind, strange: float
+) -> None:
+    model = native("llama", tied_head=False)
+    documents = [[3, 4, 5], [3, 6, 5]]
+    model.embedding.token.weight.data[6, 1] = strange
+    one, two = read(NativeDecoder(model, kind, 40), documents, None)
+    assert one.isfinite().all() and not two[1:].isfinite().all(1).any()
+    assert torch.equal(one, read(NativeDecoder(model, kind, 40), documents[:1], None)[0])
+
+
 def in_codes(x: torch.Tensor) -> torch.Tensor:
     """What the codes of rows [rows, inputs] stand for: in each block a multiple of 1/127 of the greatest."""
     out = torch.empty_like(x)
