@@ -64,7 +64,7 @@ def prefix_tree(sequences: Sequence[Sequence[int]]) -> tuple[list[Node], list[No
         The trees' roots in the order of their tokens, and for each sequence the node that its last token stands in,
         always at the end.
     """
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    order = sorted(range(len(sequences)), key=lambda i: tuple(sequences[i]))
     roots: list[Node] = []
     ends: dict[int, Node] = {}
     path: list[Node] = []
