@@ -1,0 +1,162 @@
+"""A task: a YAML file that says which items there are, what the model is shown of each, and what is measured.
+
+    name: arc_easy
+    kind: choice
+    data: arc_easy.jsonl
+    prompt: "{{ query }}\nAnswer:"
+    choices: "{{ choices }}"
+    answer: "{{ gold }}"
+
+The kinds are in ``kinds/``. Each turns items into requests and what comes back into rows (measurement.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..config import Config
+from ..data.read import read_rows
+from ..errors import UserError
+from .measurement import Measurement
+from .subject import Long, Subject
+from .templates import Template
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a task's data.
+
+    Attributes:
+        values: its fields.
+        where: its file and line.
+    """
+
+    values: Mapping[str, Any]
+    where: str
+
+    @property
+    def key(self) -> str:
+        """What it is, whatever file it stands in."""
+        content = json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class ShotsConfig(Config):
+    """Worked examples that stand before each item (Brown et al. 2020, "Language Models are Few-Shot Learners").
+
+    They are the same for every item, so that they are read once.
+    """
+
+    data: str | None = None
+    """The file they come from; without it the task's own, of which those shown are then not measured."""
+    seed: int = 0
+    """What they are drawn with; the first k of one draw are the k examples, so more shots keep the fewer."""
+    joined_by: str = "\n\n"
+    """What stands between examples, and before the item."""
+
+
+class TaskConfig(Config):
+    """What all kinds of tasks have."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    """The task's name."""
+    kind: str
+    """What is done: see the kinds."""
+    about: str = ""
+    """What it measures, in a line."""
+    source: str = ""
+    """The paper or page that it comes from."""
+    licence: str = ""
+    """Of the data."""
+    data: str
+    """The file of items: JSON Lines, JSON, CSV or TSV, beside the task's file or in the folder of --data."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns, for a table without a line of names."""
+    cluster: str | None = None
+    """A template that says which items come from one source, such as one passage: no independent evidence."""
+    shots: ShotsConfig = ShotsConfig()
+    """Worked examples."""
+    long: Long = "skip"
+    """Of an item longer than the model reads: skip it, or cut its beginning off; both are counted and told."""
+
+    @abstractmethod
+    def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
+        """Measures a model on some items, after worked examples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a task gave.
+
+    Attributes:
+        measurements: one a metric, all over the same items.
+        records: what was shown, said and right, one an item, for people to look at.
+        long: how many items were too long, and skipped or cut.
+    """
+
+    measurements: list[Measurement]
+    records: list[dict[str, Any]]
+    long: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
+    """The items of a file.
+
+    Raises:
+        DataError: as ``read_rows``.
+    """
+    return [Item(row.values, row.where) for row in read_rows([path], columns)]
+
+
+def draw(items: Sequence[Item], seed: int) -> list[int]:
+    """The order that examples are taken in: all places, drawn with a seed."""
+    order = list(range(len(items)))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def choose(
+    config: TaskConfig, items: Sequence[Item], pool: Sequence[Item] | None, count: int
+) -> tuple[list[Item], list[Item]]:
+    """The items to measure and the worked examples before them.
+
+    Args:
+        config: the task's.
+        items: all of its items.
+        pool: those that examples come from; None where they come from the items.
+        count: how many examples.
+
+    Raises:
+        UserError: there are too few.
+    """
+    if not count:
+        return list(items), []
+    source = items if pool is None else pool
+    if count >= len(source) + (pool is not None):
+        raise UserError(f"{count} examples cannot be taken of {len(source)} items", where=f"shots of {config.name}")
+    taken = draw(source, config.shots.seed)[:count]
+    examples = [source[place] for place in taken]
+    if pool is None:
+        return [item for place, item in enumerate(items) if place not in set(taken)], examples
+    return list(items), examples
+
+
+def clusters_of(config: TaskConfig, items: Sequence[Item]) -> NDArray[np.int64] | None:
+    """A number for each item's source, or None where each is its own."""
+    if config.cluster is None:
+        return None
+    template = Template(config.cluster, "cluster")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(template.line(i.values, i.where), len(numbers)) for i in items], np.int64)
