@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from ownlm.engine.pages import PAGE
 from ownlm.engine.paged_attention import PagedAttention, by_framework, kernel_for
+from ownlm.engine.pages import PAGE
 
 LENGTHS = (1, 0, 32, 33, 150, 5)
 # Heads, heads of keys, width; then a window, a softcap, a scale.

@@ -1,11 +1,13 @@
 """A decoder on any device the framework knows: the model's own code over pages of keys and values.
 
 Sequences that decode go through one pass, and each part of a prompt through one of its own, so that what a sequence gets
-depends little on its neighbours; how far, engine.py says.
+depends little on its neighbours; how far, engine.py says. Passes of sequences that decode are recorded and replayed where
+that pays (static_step.py).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +21,15 @@ from ..model.transformer import Transformer
 from .adapters import Adapter
 from .packed_model import PackedModel, Prepared
 from .pages import PAGE
+from .static_step import StaticSteps, static_steps
 
 # Sequences that decode in one pass on a CPU. Up to here bfloat16 products give each row the same bits however many
 # rows there are (measured: AMX, oneDNN of torch 2.13), and the weights are read once for all of them anyway.
 CPU_ROWS = 32
 # Keys a pass looks at are filled up to a multiple of this, so that sequences of all lengths share a few kernels.
 SMALLEST = 64
+
+log = logging.getLogger(__name__)
 
 
 def room_for(tokens: int) -> int:
@@ -38,16 +43,25 @@ class TorchDecoder:
     Args:
         model: any with a language-model head.
         pages: how many there are, numbered from 1.
+        steps: makes the passes of fixed shapes, where they run, from the model, the keys and the values.
     """
 
-    def __init__(self, model: Transformer, pages: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        pages: int,
+        steps: Callable[[PackedModel, Tensor, Tensor], StaticSteps | None] | None = None,
+    ) -> None:
         self._model = PackedModel(model)
         config = model.config
         self.config, self.device = config, model.device
         self._rows = CPU_ROWS if model.device.type == "cpu" else 1 << 30
-        # Page 0 is nobody's, and zeros: what fills keys up is taken from there.
+        # Page 0 is nobody's, and its first slot zeros: what fills keys up is taken from there.
         shape = (config.layers, config.kv_heads, (pages + 1) * PAGE, config.head_width)
         self._keys, self._values = (torch.zeros(shape, dtype=self._model.dtype, device=self.device) for _ in range(2))
+        self._steps = (steps or static_steps)(self._model, self._keys, self._values)
+        if self._steps is not None:
+            self._rows = self._steps.most_rows
 
     @property
     def kind(self) -> str:
@@ -79,23 +93,46 @@ class TorchDecoder:
         adapters: Sequence[Any] = (),
     ) -> Tensor:
         """See ``Decoder``."""
-        speaks, said = set(speaking), {}
+        speaks = set(speaking)
+        said: list[int] = []
+        logits: list[Tensor] = []
         for work in self._passes(starts):
             rows = [row for s in work for row in range(starts[s], starts[s + 1])]
             tokens, positions = ([values[row] for row in rows] for values in (ids, places))
-            parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
-            context = _Pages(self._keys, self._values, parts)
+            own = [pages[s] for s in work]
             self._model.adapt([adapters[s] for s in work for _ in range(starts[s], starts[s + 1])] if adapters else [])
-            hidden = self._model(
-                torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
-            )
+            hidden = self._at_fixed_shapes(tokens, positions, own, bool(adapters)) if len(rows) == len(work) else None
+            if hidden is None:
+                parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
+                context = _Pages(self._keys, self._values, parts)
+                hidden = self._model(
+                    torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
+                )
             wanted = [place for place, row in enumerate(rows) if row in speaks]
             if wanted:
-                for place, logits in zip(wanted, self._model.logits_of(hidden[wanted]), strict=True):
-                    said[rows[place]] = logits
+                said += [rows[place] for place in wanted]
+                logits.append(self._model.logits_of(hidden if len(wanted) == len(rows) else hidden[wanted]))
         if not speaking:
             return torch.empty(0, self.config.vocab_size, device=self.device)
-        return torch.stack([said[row] for row in speaking])
+        whole = logits[0] if len(logits) == 1 else torch.cat(logits)
+        order = sorted(range(len(said)), key=said.__getitem__)
+        return whole if order == list(range(len(said))) else whole[order]
+
+    def _at_fixed_shapes(
+        self, tokens: Sequence[int], positions: Sequence[int], pages: Sequence[Sequence[int]], adapted: bool
+    ) -> Tensor | None:
+        """A token of each of several sequences, where such passes run: [sequences, width]."""
+        if self._steps is None:
+            return None
+        try:
+            return self._steps(tokens, positions, pages, adapted)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Written again, keys and values are the same: the pass is simply done the other way.
+            log.exception("decoding passes of fixed shapes do not run on this device, so they are slower")
+            self._steps = None
+            return None
 
     def _passes(self, starts: Sequence[int]) -> list[list[int]]:
         """Sequences by their numbers, pass by pass."""

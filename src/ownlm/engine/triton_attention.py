@@ -103,7 +103,7 @@ def parts_for(programs: int, room: int, device: torch.device) -> int:
 
 
 @triton.jit
-def _attend(  # type: ignore[no-untyped-def]
+def _attend(
     q_at,
     keys_at,
     values_at,
@@ -187,7 +187,7 @@ def _attend(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _join(  # type: ignore[no-untyped-def]
+def _join(
     sums_at,
     logs_at,
     out_at,
