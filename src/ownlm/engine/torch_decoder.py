@@ -1,12 +1,13 @@
 """A decoder on any device the framework knows: the model's own code over pages of keys and values.
 
 Sequences that decode go through one pass, and each part of a prompt through one of its own, so that what a sequence gets
-depends little on its neighbours; how far, engine.py says. Passes of sequences that decode are recorded and replayed where
-that pays (static_step.py).
+depends little on its neighbours; how far, engine.py says. On CUDA passes of sequences that decode are recorded and replayed
+(static_step.py), and prompts that begin share one pass, since there a short one by itself leaves most of the device idle.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.packed import Packed
 from ..model.transformer import Transformer
 from .adapters import Adapter
 from .packed_model import PackedModel, Prepared
@@ -96,7 +98,7 @@ class TorchDecoder:
         speaks = set(speaking)
         said: list[int] = []
         logits: list[Tensor] = []
-        for work in self._passes(starts):
+        for work in self._passes(starts, places):
             rows = [row for s in work for row in range(starts[s], starts[s + 1])]
             tokens, positions = ([values[row] for row in rows] for values in (ids, places))
             own = [pages[s] for s in work]
@@ -104,7 +106,8 @@ class TorchDecoder:
             hidden = self._at_fixed_shapes(tokens, positions, own, bool(adapters)) if len(rows) == len(work) else None
             if hidden is None:
                 parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
-                context = _Pages(self._keys, self._values, parts)
+                together = self._steps is not None and all(part.past == 0 and part.new > 1 for part in parts)
+                context = (_Beginnings if together else _Pages)(self._keys, self._values, parts)
                 hidden = self._model(
                     torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
                 )
@@ -134,11 +137,17 @@ class TorchDecoder:
             self._steps = None
             return None
 
-    def _passes(self, starts: Sequence[int]) -> list[list[int]]:
+    def _passes(self, starts: Sequence[int], places: Sequence[int]) -> list[list[int]]:
         """Sequences by their numbers, pass by pass."""
         several = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] > 1]
         one = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] == 1]
-        return [*(one[at : at + self._rows] for at in range(0, len(one), self._rows)), *([s] for s in several)]
+        together = [s for s in several if places[starts[s]] == 0] if self._steps is not None else []
+        alone = [[s] for s in several if s not in together]
+        return [
+            *(one[at : at + self._rows] for at in range(0, len(one), self._rows)),
+            *([together] if together else []),
+            *alone,
+        ]
 
 
 @dataclass
@@ -246,6 +255,34 @@ class _Pages:
         if window is not None:
             hidden |= place < length - window
         return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+class _Beginnings:
+    """The attention context of a pass over several prompts from their first token on: each sees itself alone.
+
+    Arguments as ``_Pages``.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, parts: Sequence[_Part]) -> None:
+        self._keys, self._values = keys, values
+        self._slots = torch.cat([part.slots(0, part.new, part.new) for part in parts]).to(keys.device)
+        self._packed = Packed(list(itertools.accumulate((part.new for part in parts), initial=0)))
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """See AttentionContext.attend."""
+        self._keys[layer].index_copy_(1, self._slots, k.transpose(0, 1))
+        self._values[layer].index_copy_(1, self._slots, v.transpose(0, 1))
+        return self._packed.attend(layer, q, k, v, window, scale=scale, softcap=softcap)
 
 
 def _mask(part: _Part, first: int, last: int, queries: int, window: int | None) -> Tensor | None:
