@@ -5,12 +5,10 @@ Triton's interpreter is chosen before Triton is imported, so the kernel is run b
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import math
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -90,22 +88,10 @@ def test_a_cpu_has_no_kernel() -> None:
     assert kernel_for(torch.device("cpu")) is None
 
 
-def needs_triton() -> None:
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed")
-
-
 # The interpreter multiplies no bfloat16.
 @pytest.mark.parametrize(("dtype", "parts"), [("float32", 1), ("float32", 4), ("float16", 2)])
-def test_the_kernel_is_what_is_written_out(dtype: str, parts: int) -> None:
-    needs_triton()
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__, dtype, str(parts)], env=environment, capture_output=True, text=True, check=False
-    )
-    if "only 0-dimensional arrays can be converted" in done.stderr:
-        pytest.skip("this Triton's interpreter does not know this numpy")
-    assert done.returncode == 0, done.stderr
+def test_the_kernel_is_what_is_written_out(interpreted: Callable[..., None], dtype: str, parts: int) -> None:
+    interpreted(__file__, dtype, str(parts))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -117,7 +103,7 @@ def test_the_kernel_on_a_gpu_is_what_is_written_out() -> None:
 
 
 def test_few_rows_are_shared_out_to_more_programs() -> None:
-    needs_triton()
+    pytest.importorskip("triton")
     from ownlm.engine.triton_attention import MULTIPROCESSORS, parts_for
 
     device = torch.device("cpu")

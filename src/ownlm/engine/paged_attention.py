@@ -7,13 +7,14 @@ and which runs anywhere; and a kernel (triton_attention.py), which reads only th
 
 from __future__ import annotations
 
-import importlib.util
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .pages import PAGE
+from .triton_ready import triton_runs
 
 
 class PagedAttention(Protocol):
@@ -83,8 +84,52 @@ def by_framework(
 
 def kernel_for(device: torch.device) -> PagedAttention | None:
     """The kernel where one runs: on CUDA with Triton."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if not triton_runs(device):
         return None
     from .triton_attention import by_kernel
 
     return by_kernel
+
+
+@dataclass(frozen=True)
+class PagedRows:
+    """The attention context (model/attention.py) of a pass over one new token of each of several sequences.
+
+    Attributes:
+        keys: of all layers: [layers, kv_heads, slots, head_width].
+        values: alike.
+        slots: where each new token's keys and values go: [sequences].
+        table: as ``PagedAttention`` has it.
+        lengths: alike.
+        attention: that computes.
+    """
+
+    keys: Tensor
+    values: Tensor
+    slots: Tensor
+    table: Tensor
+    lengths: Tensor
+    attention: PagedAttention
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """See AttentionContext.attend."""
+        self.keys[layer].index_copy_(1, self.slots, k.transpose(0, 1))
+        self.values[layer].index_copy_(1, self.slots, v.transpose(0, 1))
+        return self.look(layer, q, window, scale=scale, softcap=softcap)
+
+    def look(
+        self, layer: int, q: Tensor, window: int | None, *, scale: float | None = None, softcap: float | None = None
+    ) -> Tensor:
+        """The same where the new tokens' keys and values are in their places already."""
+        keys, values = self.keys[layer], self.values[layer]
+        return self.attention(q, keys, values, self.table, self.lengths, window=window, scale=scale, softcap=softcap)

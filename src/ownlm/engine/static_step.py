@@ -15,7 +15,6 @@ import bisect
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from .graphs import CudaRecorder, Recorder
 from .packed_model import PackedModel
-from .paged_attention import PagedAttention, kernel_for
+from .paged_attention import PagedAttention, PagedRows, kernel_for
 from .pages import PAGE, pages_for
 
 # How many rows a pass has; more sequences take several passes.
@@ -95,7 +94,7 @@ class StaticSteps:
         tokens, positions, lengths, table = feed[TOKEN], feed[POSITION], feed[LENGTH], feed[PAGES:]
         page = table.gather(0, (positions // PAGE).unsqueeze(0)).squeeze(0)
         slots = (page * PAGE + positions % PAGE).masked_fill(lengths == 0, NOBODYS_SLOT)
-        context = _Rows(self._keys, self._values, slots, table, lengths, self._attention)
+        context = PagedRows(self._keys, self._values, slots, table, lengths, self._attention)
         return self._model(tokens, positions, context)
 
     def _record(self, rows: int, run: Callable[[], Tensor]) -> None:
@@ -158,32 +157,3 @@ class _Feed:
         self.tensor[:lines].copy_(self._host[:lines], non_blocking=True)
         if self._sent is not None:
             self._sent.record()
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The attention context of such a pass (model/attention.py)."""
-
-    keys: Tensor
-    values: Tensor
-    slots: Tensor
-    table: Tensor
-    lengths: Tensor
-    attention: PagedAttention
-
-    def attend(
-        self,
-        layer: int,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        window: int | None,
-        *,
-        scale: float | None = None,
-        softcap: float | None = None,
-    ) -> Tensor:
-        """See AttentionContext.attend."""
-        keys, values = self.keys[layer], self.values[layer]
-        keys.index_copy_(1, self.slots, k.transpose(0, 1))
-        values.index_copy_(1, self.slots, v.transpose(0, 1))
-        return self.attention(q, keys, values, self.table, self.lengths, window=window, scale=scale, softcap=softcap)
