@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from ownlm.engine.adapters import Adapter, LowRank
 from ownlm.engine.packed_model import PackedModel
 from ownlm.engine.paged_attention import by_framework
 from ownlm.engine.static_step import StaticSteps
@@ -101,6 +102,13 @@ def turn(device: str = "cpu") -> None:
 CHECKS: dict[str, Callable[..., None]] = {"norm": norm, "gated": gated, "turn": turn}
 
 
+def low_rank(model: Transformer, name: str) -> LowRank:
+    """Something to add to a projection."""
+    random = torch.Generator().manual_seed(1)
+    layer = model.get_submodule(name)
+    return LowRank(*(torch.randn(shape, generator=random) for shape in ((2, layer.inputs), (layer.outputs, 2))))
+
+
 def whole(name: str) -> None:
     """A model of kernels alone, beside the framework's, over a few steps."""
     from ownlm.engine.fused_layers import fuse
@@ -125,8 +133,17 @@ def whole(name: str) -> None:
     for step in range(4):
         asked = ([5 + step, 9, 11], [30 + step, 1 + step, 30 + step], range(4), pages, range(3))
         torch.testing.assert_close(ours(*asked), plain(*asked), atol=1e-5, rtol=1e-5)
-    assert ours._steps is not None
     torch.testing.assert_close(ours._keys, plain._keys, atol=1e-5, rtol=1e-5)
+    # An adapter, of some rows alone and of a prompt.
+    layers = {name: low_rank(model, name) for name in ("layers.0.attention.qkv", "layers.1.feedforward.up")}
+    adapters = [(decoder.prepared(Adapter(layers, b"")), None) for decoder in (ours, plain)]
+    for rows in ([9, 11], [3, 4, 5, 6, 8]):
+        starts = [0, len(rows) - 1, len(rows)]
+        asked = (rows, [*range(len(rows) - 1), 10], starts, [[1], [2]], range(len(rows)))
+        got, wanted = (decoder(*asked, own) for decoder, own in zip((ours, plain), adapters, strict=True))
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(got[0], ours(*asked)[0])
+    assert ours._steps is not None
 
 
 if __name__ == "__main__":

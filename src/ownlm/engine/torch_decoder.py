@@ -64,6 +64,8 @@ class TorchDecoder:
         self._steps = (steps or static_steps)(self._model, self._keys, self._values)
         if self._steps is not None:
             self._rows = self._steps.most_rows
+        # The framework's attention over several texts at once knows no other heads.
+        self._joins = self._steps is not None and config.head_width % 8 == 0 and config.head_width <= 256
 
     @property
     def kind(self) -> str:
@@ -106,7 +108,7 @@ class TorchDecoder:
             hidden = self._at_fixed_shapes(tokens, positions, own, bool(adapters)) if len(rows) == len(work) else None
             if hidden is None:
                 parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
-                together = self._steps is not None and all(part.past == 0 and part.new > 1 for part in parts)
+                together = self._joins and all(part.past == 0 and part.new > 1 for part in parts)
                 context = (_Beginnings if together else _Pages)(self._keys, self._values, parts)
                 hidden = self._model(
                     torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
@@ -141,7 +143,7 @@ class TorchDecoder:
         """Sequences by their numbers, pass by pass."""
         several = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] > 1]
         one = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] == 1]
-        together = [s for s in several if places[starts[s]] == 0] if self._steps is not None else []
+        together = [s for s in several if places[starts[s]] == 0] if self._joins else []
         alone = [[s] for s in several if s not in together]
         return [
             *(one[at : at + self._rows] for at in range(0, len(one), self._rows)),
