@@ -32,6 +32,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gemma2": {"heads": 4, "kv_heads": 2, "head_width": 16, "sliding_window": 7, "logit_softcap": 2.0},
     "gpt2": {"heads": 3},
 }
+FUSED = {
+    "llama": {"_FusedBlock", "_FusedAttention", "_FusedFeedForward", "_FusedNorm"},
+    "gpt_neox": {"_FusedAttention"},
+    "qwen3": {"_FusedBlock", "_FusedFeedForward", "_FusedNorm"},
+    "gemma2": {"_FusedAttention", "_FusedFeedForward", "_FusedNorm"},
+    "gpt2": {"_FusedAttention"},
+}
 
 
 @pytest.mark.parametrize("what", ["norm", "gated", "turn", *SHAPES])
@@ -51,7 +58,7 @@ def test_a_gpu_computes_the_same(what: str) -> None:
 
 
 def norm(device: str = "cpu") -> None:
-    from ownlm.engine.triton_layers import rms_norm
+    from ownlm.engine.triton_layers import rms_norm, rms_norm_of_sum
 
     random = torch.Generator().manual_seed(0)
     for dtype, offset, width in itertools.product((torch.float32, torch.float16), (False, True), (48, 64)):
@@ -63,6 +70,10 @@ def norm(device: str = "cpu") -> None:
             ours = rms_norm(x.to(device), layer.weight.data.to(device), 1e-5, offset).cpu()
             tolerance = 1e-5 if dtype == torch.float32 else 4e-3
             torch.testing.assert_close(ours, layer(x).detach(), atol=tolerance, rtol=tolerance)
+        x, y = (wide[:, start : start + width].contiguous() for start in (0, width))
+        got = rms_norm_of_sum(x.to(device), y.to(device), layer.weight.data.to(device), 1e-5, offset)
+        for ours, wanted in zip(got, (layer(x + y).detach(), x + y), strict=True):
+            torch.testing.assert_close(ours.cpu(), wanted, atol=tolerance, rtol=tolerance)
 
 
 def gated(device: str = "cpu") -> None:
@@ -111,7 +122,7 @@ def low_rank(model: Transformer, name: str) -> LowRank:
 
 def whole(name: str) -> None:
     """A model of kernels alone, beside the framework's, over a few steps."""
-    from ownlm.engine.fused_layers import fuse
+    from ownlm.engine.fused_layers import _FusedAttention, _FusedBlock, _FusedFeedForward, _FusedNorm, fuse
     from ownlm.engine.triton_attention import by_kernel
 
     size = {"family": name, "layers": 2, "width": 48, "vocab_size": 50, "max_positions": 64, "initializer_range": 0.15}
@@ -121,6 +132,9 @@ def whole(name: str) -> None:
 
     def fused(packed: PackedModel, *cache: torch.Tensor) -> StaticSteps:
         fuse(packed._model)
+        kinds = (_FusedBlock, _FusedAttention, _FusedFeedForward, _FusedNorm)
+        found = {kind.__name__ for kind in kinds if any(isinstance(m, kind) for m in packed._model.modules())}
+        assert found == FUSED[name]
         return StaticSteps(packed, *cache, attention=by_kernel, recorder=None)
 
     ours = TorchDecoder(model, 6, steps=fused)

@@ -18,17 +18,42 @@ KINDS = ("silu", "gelu", "gelu_tanh", "relu")
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
     """Root mean square norm: [..., width], [width] -> [..., width]; ``unit_offset`` multiplies by 1 + weight."""
-    width = x.shape[-1]
-    rows = x.reshape(-1, width)
+    rows = x.reshape(-1, x.shape[-1])
     rows = rows if rows.stride(1) == 1 else rows.contiguous()
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    block = triton.next_power_of_2(width)
-    warps = 8 if block > 2048 else 4
-    if len(rows):
-        _rms_norm[(len(rows),)](
-            rows, weight, out, rows.stride(0), eps, WIDTH=width, BLOCK=block, UNIT_OFFSET=unit_offset, num_warps=warps
-        )
+    _norm_rows(rows, None, weight, None, out, eps, unit_offset)
     return out
+
+
+def rms_norm_of_sum(x: Tensor, y: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> tuple[Tensor, Tensor]:
+    """The norm of x + y, and x + y: [tokens, width] each, whose rows lie side by side."""
+    assert x.is_contiguous() and y.is_contiguous()
+    out, both = torch.empty_like(x), torch.empty_like(x)
+    _norm_rows(x, y, weight, both, out, eps, unit_offset)
+    return out, both
+
+
+def _norm_rows(
+    rows: Tensor, more: Tensor | None, weight: Tensor, both: Tensor | None, out: Tensor, eps: float, unit_offset: bool
+) -> None:
+    count, width = rows.shape
+    block = triton.next_power_of_2(width)
+    adds = more is not None
+    if count:
+        _rms_norm[(count,)](
+            rows,
+            more if adds else rows,
+            weight,
+            both if adds else out,
+            out,
+            rows.stride(0),
+            eps,
+            WIDTH=width,
+            BLOCK=block,
+            UNIT_OFFSET=unit_offset,
+            ADDS=adds,
+            num_warps=8 if block > 2048 else 4,
+        )
 
 
 def gated(inner: Tensor, kind: str) -> Tensor:
@@ -87,11 +112,29 @@ def turn_and_keep(
 
 
 @triton.jit
-def _rms_norm(x_at, weight_at, out_at, x_row, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, UNIT_OFFSET: tl.constexpr):
+def _rms_norm(
+    x_at,
+    more_at,
+    weight_at,
+    both_at,
+    out_at,
+    x_row,
+    eps,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    UNIT_OFFSET: tl.constexpr,
+    ADDS: tl.constexpr,
+):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < WIDTH
     x = tl.load(x_at + row * x_row + column, mask=inside, other=0.0).to(tl.float32)
+    if ADDS:
+        more = tl.load(more_at + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+        both = (x + more).to(both_at.dtype.element_ty)
+        tl.store(both_at + row * WIDTH + column, both, mask=inside)
+        # What is normed is the sum as it goes on from here.
+        x = both.to(tl.float32)
     weight = tl.load(weight_at + column, mask=inside, other=0.0).to(tl.float32)
     normed = x / tl.sqrt(tl.sum(x * x, 0) / WIDTH + eps)
     if UNIT_OFFSET:
