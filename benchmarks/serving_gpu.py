@@ -15,6 +15,7 @@ is a prompt of random tokens, no two alike, and as many greedy tokens as asked f
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import subprocess
@@ -201,6 +202,8 @@ def main() -> None:
     result |= dict(zip(("requests", "prompt_tokens", "tokens"), counts, strict=True), shapes={})
     for name in arguments.shapes:
         found = result["shapes"][name] = {"ours": ours(SHAPES[name], *counts, bandwidth)}
+        # What ours took is the peer's now.
+        gc.collect()
         if on_gpu():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
