@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -95,3 +99,24 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., Transformer]:
 def llama(make_model: Callable[..., Transformer]) -> Transformer:
     """One Llama for tests that need any model; they must not change it."""
     return make_model("llama")
+
+
+@pytest.fixture(scope="session")
+def interpreted() -> Callable[..., None]:
+    """Runs a test file as a program in which Triton's kernels are interpreted.
+
+    A process of its own, since Triton decides it when it is imported.
+    """
+
+    def run(file: str, *arguments: str) -> None:
+        if importlib.util.find_spec("triton") is None:
+            pytest.skip("Triton is not installed")
+        environment = {**os.environ, "TRITON_INTERPRET": "1"}
+        done = subprocess.run(
+            [sys.executable, file, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        if "only 0-dimensional arrays can be converted" in done.stderr:
+            pytest.skip("this Triton's interpreter does not know this numpy")
+        assert done.returncode == 0, done.stderr
+
+    return run

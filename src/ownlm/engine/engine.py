@@ -37,7 +37,7 @@ from .grammars import GrammarCompiler
 from .pages import PAGE, PagePool
 from .prompts import Prompts
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
-from .sampler import logprobs, sample_drafts
+from .sampler import logprobs, looked_over, sample_drafts
 from .scheduler import Scheduler, Work, computable
 from .speculation import Speculation, make_draft_model
 from .text import Detokenizer, TextStream
@@ -370,16 +370,17 @@ class Engine:
     @torch.inference_mode()
     def _continue(self, work: Sequence[Work], logits: Tensor, events: list[Event]) -> None:
         """Draws the next tokens of each answer; logits: those of each, and of its draft, in order."""
-        finite = logits.amax(-1).isfinite()
-        if not finite.all():
+        finite, likeliest = looked_over(logits)
+        if not all(finite):
             error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
-            work, rows, failed = computable(work, finite.tolist())
+            work, rows, failed = computable(work, finite)
             events.extend(self._fail(self._live[part.answer], error) for part in failed)
             logits = logits[rows]
+            likeliest = None if likeliest is None else [likeliest[row] for row in rows]
         if not work:
             return
         lives = [self._live[part.answer] for part in work]
-        taken = sample_drafts(logits, [live.draw for live in lives], [part.draft for part in work])
+        taken = sample_drafts(logits, [live.draw for live in lives], [part.draft for part in work], likeliest)
         starts = itertools.accumulate((1 + len(part.draft) for part in work), initial=0)
         rows = [start + step for start, tokens in zip(starts, taken, strict=False) for step in range(len(tokens))]
         tops = [live.draw.options.logprobs for live, tokens in zip(lives, taken, strict=True) for _ in tokens]
