@@ -49,6 +49,15 @@ MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", mi
 CacheTokens = Annotated[
     int | None, typer.Option(help="Tokens that the cache holds; its memory is taken at the start.", metavar="N")
 ]
+SharedPrefill = Annotated[
+    int | None,
+    typer.Option(
+        "--shared-prefill-tokens",
+        help="Tokens of prompts read in a step in which answers go on; 64 on a CPU. Fewer disturb others less.",
+        min=1,
+        metavar="N",
+    ),
+]
 MaxQueue = Annotated[int, typer.Option(help="Answers accepted and unfinished; more get 429.", min=1)]
 Timeout = Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")]
 Drain = Annotated[float, typer.Option(help="Seconds accepted requests have once it is told to stop.")]
@@ -79,6 +88,7 @@ def serve(
     name: Name = None,
     max_sequences: MaxSequences = 16,
     cache_tokens: CacheTokens = None,
+    shared_prefill_tokens: SharedPrefill = None,
     max_queue: MaxQueue = 256,
     timeout: Timeout = 600,
     drain: Drain = 60,
@@ -108,6 +118,7 @@ def serve(
     settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
     settings |= {"weights": weights, "cache_tokens": cache_tokens, "draft_model": draft_model}
+    settings |= {"shared_prefill_tokens": shared_prefill_tokens}
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:
@@ -134,6 +145,9 @@ def _library() -> Callable[..., int | None]:
         from ..config import validate
         from ..serve.config import ServeConfig
         from ..serve.start import serve as serve_model
+    except MissingExtra:
+        # Whoever asked for a server should not be told that a part of it needs the same.
+        raise MissingExtra("the server", "serve") from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("fastapi", "starlette", "uvicorn", "h11", "prometheus_client"):
             raise

@@ -3,7 +3,7 @@
 Requests wait in one queue, first come, first served. An answer is admitted when there is a place for it and the cache
 has pages for its prompt; pages for what it becomes are taken as it grows. Where none is left, who came last gives its
 own up, goes back to the head of the queue and is computed again later, so the first always goes on. Each step gives
-every running answer its next token and reads a bounded number of prompt tokens.
+every running answer its next token and reads a bounded number of prompt tokens, fewer where somebody waits for a token.
 """
 
 from __future__ import annotations
@@ -37,17 +37,27 @@ class Scheduler:
         pool: the cache's pages.
         max_sequences: how many answers run at once.
         prefill_tokens: the most tokens of prompts read in one step.
+        shared_prefill_tokens: the most in a step in which an answer goes on; None for as many as in any.
 
     Attributes:
         draft_context: so many of an answer's first tokens a draft model reads as well (speculation.py), into the same
             pages of a cache of its own; 0 without one.
     """
 
-    def __init__(self, pool: PagePool, *, max_sequences: int, prefill_tokens: int, draft_context: int = 0) -> None:
+    def __init__(
+        self,
+        pool: PagePool,
+        *,
+        max_sequences: int,
+        prefill_tokens: int,
+        shared_prefill_tokens: int | None = None,
+        draft_context: int = 0,
+    ) -> None:
         self.pool = pool
         self.draft_context = draft_context
         self.max_sequences = max_sequences
         self.prefill_tokens = prefill_tokens
+        self.shared_prefill_tokens = min(shared_prefill_tokens or prefill_tokens, prefill_tokens)
         self.waiting: deque[Answer] = deque()
         # In the order of arrival.
         self.running: list[Answer] = []
@@ -74,7 +84,7 @@ class Scheduler:
         work = [Work(a, a.cached, a.length) for a in list(self.running) if a.state is State.DECODE and self._grows(a)]
         # Somebody later in the list may have given up its pages for somebody before.
         work = [part for part in work if part.answer.state is State.DECODE]
-        left = self.prefill_tokens
+        left = self.shared_prefill_tokens if work else self.prefill_tokens
         for answer in self._reading():
             if answer.state is not State.PREFILL:
                 continue
@@ -144,6 +154,9 @@ class Scheduler:
         answer.cached = len(pages) * PAGE
         answer.drafted = min(answer.cached, self.draft_context)
         self.reused_tokens += answer.cached
+        if answer.reused is None:
+            # What it finds again after it gave its room up is its own.
+            answer.reused = answer.cached
         self.running.append(answer)
         return True
 

@@ -30,6 +30,9 @@ class ServeConfig(Config):
     cache_tokens: int | None = Field(None, ge=64)
     """How many tokens of prompts and answers the cache holds; its memory is taken at the start. None is enough for
     ``max_sequences`` of 2,048."""
+    shared_prefill_tokens: int | None = Field(None, ge=1)
+    """The most tokens of prompts that are read in a step in which answers go on; None is 64 on a CPU. Fewer keep a long
+    prompt from being felt by others, and let it take longer."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

@@ -42,6 +42,8 @@ class Generation:
         self._quota, self._key, self._notes = self._serving.quota(request), key_of(request), notes_of(request)
         self._stream = stream
         self._tokens = 0
+        # Of each prompt, how much of it was in the cache; of its n answers, the others find what the first has read.
+        self._reused: dict[int, int] = {}
         self._reasons: list[str] = []
         self._first: float | None = None
         self._last: dict[int, float] = {}
@@ -93,6 +95,8 @@ class Generation:
                 metrics.token.observe(now - self._last[choice])
             self._last[choice] = now
             self._tokens += event.token is not None
+            if event.index == 0:
+                self._reused[choice] = event.reused
             if event.finish_reason is not None:
                 self._reasons.append(event.finish_reason)
             yield choice, event
@@ -102,10 +106,16 @@ class Generation:
         """Whether every answer has ended."""
         return len(self._reasons) == len(self._stream.prompt_tokens) * self.options.n
 
-    def usage(self) -> dict[str, int]:
-        """Tokens read and written so far."""
+    def usage(self) -> dict[str, Any]:
+        """Tokens read and written so far, and how many of the prompts' were found in the cache."""
         read = sum(self._stream.prompt_tokens)
-        return {"prompt_tokens": read, "completion_tokens": self._tokens, "total_tokens": read + self._tokens}
+        counts = {"prompt_tokens": read, "completion_tokens": self._tokens, "total_tokens": read + self._tokens}
+        return {**counts, "prompt_tokens_details": {"cached_tokens": self.cached_tokens}}
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many of the prompts' tokens were found in the cache."""
+        return sum(self._reused.values())
 
     def envelope(self, kind: str) -> dict[str, Any]:
         """What every answer and every chunk of it has."""
@@ -160,7 +170,8 @@ class Generation:
             metrics.answers.labels(reason).inc()
         metrics.completion_tokens.inc(self._tokens)
         first = None if self._first is None else round(self._first, 4)
-        self._notes.fields |= {"completion_tokens": self._tokens, "first_token": first, "finish": reasons}
+        self._notes.fields |= {"cached_tokens": self.cached_tokens, "completion_tokens": self._tokens}
+        self._notes.fields |= {"first_token": first, "finish": reasons}
         asyncio.get_running_loop().run_in_executor(None, self._quota.end, self._tokens)
 
 

@@ -106,6 +106,7 @@ def engine_of(
         return None
     options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
     options |= {"draft_model": draft_model, "adapters": adapters}
+    options |= {"shared_prefill_tokens": config.shared_prefill_tokens}
     if config.cache_tokens is not None:
         options["cache_tokens"] = config.cache_tokens
     engine = Engine(model, tokenizer, **options)

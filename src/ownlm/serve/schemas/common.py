@@ -92,12 +92,20 @@ class Sampling(Ignored):
     """Whether to go on past the tokens that end an answer. Not of OpenAI's."""
 
 
+class PromptTokensDetails(BaseModel):
+    """Of a prompt's tokens."""
+
+    cached_tokens: int
+    """How many were found in the cache, and not read again."""
+
+
 class Usage(BaseModel):
     """Tokens read and written."""
 
     prompt_tokens: int
     completion_tokens: int = 0
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class ErrorDetails(BaseModel):
