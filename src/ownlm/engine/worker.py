@@ -354,6 +354,14 @@ class Stream:
         if self._left:
             self._worker._command(self._abort)
 
+    def unread_tokens(self) -> int:
+        """How many tokens have come that nobody took; they are gone then."""
+        count = 0
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            count += not isinstance(event, Exception) and event.token is not None
+        return count
+
     def _expire(self, seconds: float) -> None:
         if not self._closed:
             self._worker._command(self._abort)

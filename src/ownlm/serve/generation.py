@@ -17,6 +17,7 @@ from ..errors import ModelError, OwnlmError
 from ..store.records import Answer, Conversation
 from .errors import ApiError, to_json
 from .leaving import EventStream
+from .quota import Quota
 from .served import Served
 from .serving import Serving, key_of, notes_of, serving_of
 
@@ -35,11 +36,13 @@ class Generation:
         served: the model.
     """
 
-    def __init__(self, request: Request, served: Served, stream: Stream, options: SamplingOptions, prefix: str) -> None:
+    def __init__(
+        self, request: Request, served: Served, stream: Stream, options: SamplingOptions, prefix: str, quota: Quota
+    ) -> None:
         self.id, self.created, self.served = prefix + secrets.token_hex(16), int(time.time()), served
         self.options = options
         self._serving: Serving = serving_of(request)
-        self._quota, self._key, self._notes = self._serving.quota(request), key_of(request), notes_of(request)
+        self._quota, self._key, self._notes = quota, key_of(request), notes_of(request)
         self._stream = stream
         self._tokens = 0
         # Of each prompt, how much of it was in the cache; of its n answers, the others find what the first has read.
@@ -57,22 +60,33 @@ class Generation:
         prompts: Sequence[Sequence[int]],
         options: SamplingOptions,
         prefix: str,
+        *,
+        open_ended: bool = False,
     ) -> Generation:
         """Has a request accepted by the engine.
+
+        Args:
+            request: what came.
+            served: the model.
+            prompts: ids of each.
+            options: how they are answered.
+            prefix: of the answer's id.
+            open_ended: whether the client left it open how long an answer may be; it then ends where its key's quota
+                does. Otherwise the quota must suffice for all that was asked for.
 
         Raises:
             UserError: a prompt does not fit.
             Busy, Draining, EngineFailed: as the worker.
             ApiError: 429; the key's quota is used up.
         """
-        config = serving_of(request).config
-        stream = await served.worker.submit(prompts, options, timeout=config.timeout, adapter=served.adapter)
-        generation = cls(request, served, stream, options, prefix)
+        config, quota = serving_of(request).config, serving_of(request).quota(request)
+        options = await _set_aside(quota, served.context, [len(prompt) for prompt in prompts], options, open_ended)
         try:
-            await generation._quota.begin(sum(stream.prompt_tokens))
+            stream = await served.worker.submit(prompts, options, timeout=config.timeout, adapter=served.adapter)
         except BaseException:
-            stream.close()
+            asyncio.get_running_loop().run_in_executor(None, quota.cancel)
             raise
+        generation = cls(request, served, stream, options, prefix, quota)
         generation._serving.metrics.prompt_tokens.inc(sum(stream.prompt_tokens))
         generation._notes.fields |= {"model": served.name, "prompt_tokens": sum(stream.prompt_tokens)}
         return generation
@@ -163,6 +177,8 @@ class Generation:
             return
         self._closed = True
         self._stream.close()
+        # What was written for a client that read too slowly was written nevertheless.
+        self._tokens += self._stream.unread_tokens()
         metrics = self._serving.metrics
         missing = len(self._stream.prompt_tokens) * self.options.n - len(self._reasons)
         reasons = [*self._reasons, *["aborted"] * missing]
@@ -173,6 +189,22 @@ class Generation:
         self._notes.fields |= {"cached_tokens": self.cached_tokens, "completion_tokens": self._tokens}
         self._notes.fields |= {"first_token": first, "finish": reasons}
         asyncio.get_running_loop().run_in_executor(None, self._quota.end, self._tokens)
+
+
+async def _set_aside(
+    quota: Quota, context: int, sizes: Sequence[int], options: SamplingOptions, open_ended: bool
+) -> SamplingOptions:
+    """Takes what a request may use out of its key's quota; returns the options, with shorter answers where need be."""
+    if not all(0 < size < context for size in sizes):
+        # The engine will say what is wrong with a prompt.
+        return options
+    answers = len(sizes) * options.n
+    wanted = options.n * sum(min(options.max_tokens, context - size) for size in sizes)
+    least = min(wanted, answers * max(1, options.min_tokens)) if open_ended else wanted
+    granted = await quota.begin(sum(sizes), wanted=wanted, least=least)
+    if granted >= wanted:
+        return options
+    return SamplingOptions(**{**dict(options), "max_tokens": granted // answers})
 
 
 def event_of(data: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Who may do what: keys, roles, how often and how much.
+"""Who may do what, and how often: keys, roles and rates.
 
 A key comes as ``Authorization: Bearer KEY``, or in the cookie that the login page sets for people with a browser. The
 cookie is ``SameSite=Strict`` and every change asks for a body of JSON, which other sites' pages cannot send; a server
@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Request
@@ -140,40 +140,6 @@ class Rates:
         return 0 if taken else (1 - left) * 60 / per_minute
 
 
-class Quota:
-    """What one request takes of its key's tokens: those of the prompt when it begins, the answer's as they are known.
-
-    Args:
-        store: where it is counted; None counts nothing.
-        key: None where keys are off.
-    """
-
-    def __init__(self, store: Store | None, key: ApiKey | None) -> None:
-        self._store, self._key = store, key
-
-    async def begin(self, prompt_tokens: int) -> None:
-        """Counts a request and its prompt.
-
-        Raises:
-            ApiError: 429; the day's tokens are used up, or the prompt would take more than are left.
-        """
-        if self._store is None or self._key is None:
-            return
-        most = self._key.tokens_per_day
-        used = await asyncio.to_thread(self._store.usage.add, self._key.id, requests=1, prompt_tokens=prompt_tokens)
-        if most is not None and used.tokens >= most:
-            await asyncio.to_thread(self._store.usage.add, self._key.id, requests=-1, prompt_tokens=-prompt_tokens)
-            headers = {"x-should-retry": "false"}
-            message = f"this key may use {most:,} tokens a day, and what is left does not suffice"
-            wait = _until_tomorrow()
-            raise ApiError(429, message, code="insufficient_quota", retry_after=wait, headers=headers)
-
-    def end(self, completion_tokens: int) -> None:
-        """Counts what was written; waits for the store."""
-        if self._store is not None and self._key is not None:
-            self._store.usage.add(self._key.id, completion_tokens=completion_tokens)
-
-
 def key_text(scope: Scope) -> str | None:
     """The key that a request came with."""
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -205,9 +171,3 @@ def needs(role: Role) -> Callable[[Request], None]:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
-
-
-def _until_tomorrow() -> int:
-    now = datetime.now(UTC)
-    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return max(1, math.ceil((midnight - now).total_seconds()))

@@ -13,7 +13,8 @@ from .config import ServeConfig
 from .edge import Notes, Traffic
 from .errors import ApiError
 from .metrics import Metrics
-from .security import Keys, Quota
+from .quota import Quota, Quotas
+from .security import Keys
 from .served import Capability, Served
 
 # Models that an error names.
@@ -31,6 +32,7 @@ class Serving:
         store: None without one.
         traffic: the requests under way.
         metrics: its counters.
+        quotas: what keys may use.
     """
 
     config: ServeConfig
@@ -39,8 +41,10 @@ class Serving:
     store: Store | None = None
     traffic: Traffic = field(default_factory=Traffic)
     metrics: Metrics = field(init=False)
+    quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
+        self.quotas = Quotas(self.store)
         worker, traffic, engine = self.served.worker, self.traffic, self.served.engine
         self.metrics = Metrics(
             {
@@ -81,8 +85,8 @@ class Serving:
         return served
 
     def quota(self, request: Request) -> Quota:
-        """What the request's key may still use."""
-        return Quota(self.store, key_of(request))
+        """What the request takes of what its key may use."""
+        return self.quotas.of(key_of(request))
 
 
 def _listed(names: Sequence[str]) -> str:

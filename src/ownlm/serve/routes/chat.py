@@ -61,15 +61,17 @@ class _Chat:
 
     @classmethod
     async def start(cls, request: Request, served: Served, body: ChatRequest) -> _Chat:
-        constraint = await constraint_of(served, body)
+        constraint, asked = await constraint_of(served, body), body.max_completion_tokens or body.max_tokens
         options = sampling_options(
             body,
-            max_tokens=body.max_completion_tokens or body.max_tokens or served.context,
+            max_tokens=asked or served.context,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             constraint=constraint,
         )
         prompt = await served.render(body.messages, offered_tools(body))
-        generation = await Generation.start(request, served, [prompt.ids], options, "chatcmpl-")
+        generation = await Generation.start(
+            request, served, [prompt.ids], options, "chatcmpl-", open_ended=asked is None
+        )
         return cls(body, prompt.messages, generation)
 
     async def whole(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from ...engine.worker import Busy, Draining, EngineFailed
 from ..errors import JSON, ApiError
 from ..leaving import unless_left
 from ..reading import StrictRoute
@@ -53,6 +54,9 @@ async def _embed(request: Request, body: EmbeddingRequest) -> dict[str, Any]:
     try:
         async with asyncio.timeout(serving.config.timeout):
             vectors = await served.embed(documents)
+    except (Busy, Draining, EngineFailed):
+        await asyncio.to_thread(quota.cancel)
+        raise
     except TimeoutError:
         headers = {"x-should-retry": "false"}
         raise ApiError(504, "the texts took too long", code="deadline_exceeded", headers=headers) from None
