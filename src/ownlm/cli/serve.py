@@ -45,6 +45,14 @@ Lora = Annotated[
         metavar="NAME=DIR",
     ),
 ]
+LoraFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--lora-folder",
+        help="A folder whose adapters may be loaded over HTTP while it runs, with a key of the role admin.",
+        metavar="DIR",
+    ),
+]
 MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", min=1)]
 CacheTokens = Annotated[
     int | None, typer.Option(help="Tokens that the cache holds; its memory is taken at the start.", metavar="N")
@@ -104,6 +112,7 @@ def serve(
     draft_model: DraftModel = None,
     adapter: Adapter = None,
     lora: Lora = None,
+    lora_folder: LoraFolder = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
@@ -118,7 +127,7 @@ def serve(
     settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
     settings |= {"weights": weights, "cache_tokens": cache_tokens, "draft_model": draft_model}
-    settings |= {"shared_prefill_tokens": shared_prefill_tokens}
+    settings |= {"shared_prefill_tokens": shared_prefill_tokens, "lora_folder": lora_folder}
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:

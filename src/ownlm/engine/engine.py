@@ -30,7 +30,7 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
-from .adapters import Adapters, Ready
+from .adapters import Adapter, Adapters, Ready
 from .decoder import check_writes, make_decoder
 from .draw import Draw
 from .grammars import GrammarCompiler
@@ -194,13 +194,33 @@ class Engine:
         """The adapters by name, each with the hash of its content."""
         return self._adapters.digests
 
-    def load_adapter(self, name: str, folder: str | Path) -> None:
-        """Makes an adapter known; one of that name is replaced, and answers under way go on with what they began with.
+    def read_adapter(self, folder: str | Path) -> Adapter:
+        """Reads an adapter for ``load_adapter``, which takes a while; may be called from any thread.
 
         Raises:
             ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
         """
-        self._adapters.load(name, Path(folder))
+        return self._adapters.read(Path(folder))
+
+    def load_adapter(self, name: str, adapter: str | Path | Adapter) -> None:
+        """Makes an adapter known; one of that name is replaced, and answers under way go on with what they began with.
+
+        Args:
+            name: what it is asked for by.
+            adapter: its folder, or what was read there.
+
+        Raises:
+            ModelError: as ``read_adapter``.
+        """
+        self._adapters.load(name, adapter if isinstance(adapter, Adapter) else self.read_adapter(adapter))
+
+    def unload_adapter(self, name: str) -> None:
+        """Forgets an adapter; answers under way go on with it.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        self._adapters.remove(name)
 
     def submit(
         self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None

@@ -21,6 +21,8 @@ class ServeConfig(Config):
     """What clients call the model; None is the name it was loaded by."""
     hosts: tuple[str, ...] = ()
     """Further names that a server without keys answers to, such as that of a proxy before it."""
+    lora_folder: str | None = Field(None, min_length=1)
+    """A folder whose adapters may be loaded while it runs, by keys of the role admin; None loads none."""
     max_sequences: int = Field(16, ge=1, le=4096)
     """How many answers are worked on at once."""
     weights: Literal["auto", "bf16", "int8", "int4"] = "auto"

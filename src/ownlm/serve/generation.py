@@ -13,7 +13,7 @@ from fastapi import Request
 
 from ..engine.requests import Event, SamplingOptions
 from ..engine.worker import Stream
-from ..errors import ModelError, OwnlmError
+from ..errors import ModelError, OwnlmError, UserError
 from ..store.records import Answer, Conversation
 from .errors import ApiError, to_json
 from .leaving import EventStream
@@ -82,7 +82,16 @@ class Generation:
         config, quota = serving_of(request).config, serving_of(request).quota(request)
         options = await _set_aside(quota, served.context, [len(prompt) for prompt in prompts], options, open_ended)
         try:
-            stream = await served.worker.submit(prompts, options, timeout=config.timeout, adapter=served.adapter)
+            while True:
+                submitted = served.worker.submit(prompts, options, timeout=config.timeout, adapter=served.adapter)
+                try:
+                    stream = await submitted
+                    break
+                except UserError as error:
+                    if error.where != "adapter":
+                        raise
+                    # It went after the request had found it; another may have come in its place.
+                    served = serving_of(request).find(served.name)
         except BaseException:
             asyncio.get_running_loop().run_in_executor(None, quota.cancel)
             raise

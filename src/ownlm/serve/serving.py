@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
@@ -12,6 +13,7 @@ from ..store.store import Store
 from .config import ServeConfig
 from .edge import Notes, Traffic
 from .errors import ApiError
+from .lora import AdapterFolder
 from .metrics import Metrics
 from .quota import Quota, Quotas
 from .security import Keys
@@ -33,6 +35,7 @@ class Serving:
         traffic: the requests under way.
         metrics: its counters.
         quotas: what keys may use.
+        adapter_folder: where adapters are loaded from while it runs; None loads none.
     """
 
     config: ServeConfig
@@ -42,9 +45,12 @@ class Serving:
     traffic: Traffic = field(default_factory=Traffic)
     metrics: Metrics = field(init=False)
     quotas: Quotas = field(init=False)
+    adapter_folder: AdapterFolder | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.quotas = Quotas(self.store)
+        if self.config.lora_folder is not None:
+            self.adapter_folder = AdapterFolder(Path(self.config.lora_folder), self.served)
         worker, traffic, engine = self.served.worker, self.traffic, self.served.engine
         self.metrics = Metrics(
             {
