@@ -103,6 +103,11 @@ class EngineWorker:
         return max(0, self._pending - self.running)
 
     @property
+    def writing(self) -> bool:
+        """Whether any answer has not ended."""
+        return bool(self._streams)
+
+    @property
     def draining(self) -> bool:
         """Whether new work is refused."""
         return self._draining

@@ -1,9 +1,8 @@
 """Who may do what, and how often: keys, roles and rates.
 
 A key comes as ``Authorization: Bearer KEY``, or in the cookie that the login page sets for people with a browser. The
-cookie is ``SameSite=Strict`` and every change asks for a body of JSON, which other sites' pages cannot send; a server
-without keys, which listens on this machine alone, answers to its own names only, so that no page can reach it by a name
-that it had made to point here.
+cookie is ``SameSite=Strict``, and no change is made for another site's page; a server without keys, which listens on this
+machine alone, answers to its own names only, so that no page can reach it by a name that it had made to point here.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ from .config import is_loopback
 from .errors import ApiError
 
 COOKIE = "ownlm_key"
+# Methods that change nothing.
+_SAFE = ("GET", "HEAD", "OPTIONS")
 # What answers without a key: whether the server lives, whether it is ready, and where a key is given in.
 OPEN = ("/health", "/ready", "/login")
 # Buckets that are full again are forgotten once there are so many.
@@ -94,6 +95,10 @@ class Security:
                     await page(scope, receive, send)
                     return
                 raise
+        key = scope["state"]["key"]
+        if scope["method"] not in _SAFE and (key is None or _header(scope, b"authorization") is None):
+            # With a key of its own in a header it is nobody's page that guesses what others' browsers send along.
+            check_origin(scope)
         await self._app(scope, receive, send)
 
     async def _who(self, scope: Scope, keys: Keys) -> ApiKey:
@@ -138,6 +143,29 @@ class Rates:
             # A minute is enough to fill any.
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if now - bucket[1] < 60}
         return 0 if taken else (1 - left) * 60 / per_minute
+
+
+def check_origin(scope: Scope) -> None:
+    """Refuses what another site's page has had a browser send.
+
+    Browsers say which page it comes from (Fetch Metadata, or ``Origin`` where that is not sent); programs that are none
+    say nothing, and carry nobody's cookies.
+
+    Raises:
+        ApiError: 403.
+    """
+    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+    if site is not None:
+        same = site in ("same-origin", "none")
+    else:
+        # A browser writes the scheme, the host and nothing more.
+        same = origin is None or origin.partition("://")[2] == _header(scope, b"host")
+    if not same:
+        raise ApiError(403, "this was sent by another site's page", code="cross_site")
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def key_text(scope: Scope) -> str | None:

@@ -37,8 +37,9 @@ SHORT_MESSAGES = 20
 COMPILERS = 4
 READERS = 2
 MOST_COMPILING = 64
-# Tokens that are embedded in one go, between two of the engine's steps.
+# Tokens that are embedded in one go, between two of the engine's steps; fewer while somebody waits for these.
 EMBEDDED_AT_ONCE = 2048
+EMBEDDED_BETWEEN = 256
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,9 @@ class Served:
             Busy, Draining, EngineFailed: as the worker.
         """
         vectors: list[list[float]] = []
-        for batch in _batches(documents):
+        while len(vectors) < len(documents):
+            most = EMBEDDED_BETWEEN if self.engine is not None and self.worker.writing else EMBEDDED_AT_ONCE
+            batch = _batch(documents, len(vectors), most)
             vectors += await self.worker.call(functools.partial(self._embed, batch))
         return vectors
 
@@ -286,13 +289,9 @@ def _called(name: str, arguments: str) -> Mapping[str, Any]:
         return {"name": name, "arguments": arguments}
 
 
-def _batches(documents: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    batches: list[list[Sequence[int]]] = []
-    size = EMBEDDED_AT_ONCE
-    for document in documents:
-        size += len(document)
-        if size > EMBEDDED_AT_ONCE:
-            batches.append([])
-            size = len(document)
-        batches[-1].append(document)
-    return batches
+def _batch(documents: Sequence[Sequence[int]], start: int, most: int) -> Sequence[Sequence[int]]:
+    """The documents from ``start`` on that have so many tokens together, at least one."""
+    size, end = len(documents[start]), start + 1
+    while end < len(documents) and size + len(documents[end]) <= most:
+        size, end = size + len(documents[end]), end + 1
+    return documents[start:end]

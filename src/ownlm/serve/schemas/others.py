@@ -20,9 +20,12 @@ class CompletionRequest(Sampling):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+        | Annotated[list[Token], Field(min_length=1, fail_fast=True)]
+        | Annotated[
+            list[Annotated[list[Token], Field(min_length=1, fail_fast=True)]],
+            Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True),
+        ]
         | None
     ) = None
     """A text, several, or token ids. Left out, a document is begun."""
@@ -80,9 +83,14 @@ class EmbeddingRequest(Strict):
     """A name from /v1/models."""
     input: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True)
+        ]
+        | Annotated[list[Token], Field(min_length=1, fail_fast=True)]
+        | Annotated[
+            list[Annotated[list[Token], Field(min_length=1, fail_fast=True)]],
+            Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True),
+        ]
     )
     """A text, several, or token ids."""
     encoding_format: Literal["float", "base64"] | None = None
@@ -216,7 +224,7 @@ class RenderRequest(Strict):
 
     model: Annotated[str, Field(max_length=1024)]
     messages: Messages
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     add_generation_prompt: bool = True
     """Whether it ends with the words that ask for an answer."""
 
