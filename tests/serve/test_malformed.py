@@ -356,3 +356,13 @@ def test_other_sites_pages_get_no_answers_made(server: Running, headers: dict[st
     assert httpx.post(server.address + CHAT, json=BASE, headers=own).status_code == 200
     # What changes nothing may be asked for: a link leads here.
     assert httpx.get(server.address + "/v1/models", headers=headers).status_code == 200
+
+
+def test_log_probabilities_have_a_bound(server: Running):
+    many = {"logprobs": True, "top_logprobs": 20, "n": 64, "max_tokens": None}
+    error = refused(server.chat(**many), 400)
+    assert "500,000 log-probabilities" in error["message"] and error["param"] == "logprobs"
+    assert server.chat(**many | {"max_tokens": 2}).status_code == 200
+    refused(
+        server.post("/v1/completions", {"model": NAME, "prompt": ["a"] * 128, "logprobs": 20, "max_tokens": 999}), 400
+    )

@@ -173,7 +173,12 @@ def _keys(given: list[str] | None) -> list[str]:
     keys = [key.strip() for key in given or ()]
     if not all(keys):
         raise UserError("a key is empty", where="--api-key", hint=f"leave it out, or put one into ${KEY}")
-    return [*keys, *filter(None, [os.environ.get(KEY, "").strip()])]
+    given_by = [("--api-key", key) for key in keys] + [(f"${KEY}", os.environ.get(KEY, "").strip())]
+    for where, key in given_by:
+        if not (key.isascii() and key.isprintable()):
+            # Others do not get through a header or a cookie as they are.
+            raise UserError("a key has visible ASCII characters only", where=where, hint="make one: ownlm keys create")
+    return [key for _, key in given_by if key]
 
 
 def _adapters(given: list[str] | None) -> dict[str, str]:

@@ -21,6 +21,8 @@ from .quota import Quota
 from .served import Served
 from .serving import Serving, key_of, notes_of, serving_of
 
+# Log-probabilities that one request's answers may come with; each takes about 400 bytes until it is sent.
+MOST_LOGPROBS = 500_000
 # Seconds that a client has to read the rest of a stream, once its request's time is up.
 READING = 30
 
@@ -79,6 +81,7 @@ class Generation:
             Busy, Draining, EngineFailed: as the worker.
             ApiError: 429; the key's quota is used up.
         """
+        _check_logprobs(served.context, [len(prompt) for prompt in prompts], options)
         config, quota = serving_of(request).config, serving_of(request).quota(request)
         options = await _set_aside(quota, served.context, [len(prompt) for prompt in prompts], options, open_ended)
         try:
@@ -198,6 +201,23 @@ class Generation:
         self._notes.fields |= {"cached_tokens": self.cached_tokens, "completion_tokens": self._tokens}
         self._notes.fields |= {"first_token": first, "finish": reasons}
         asyncio.get_running_loop().run_in_executor(None, self._quota.end, self._tokens)
+
+
+def _check_logprobs(context: int, sizes: Sequence[int], options: SamplingOptions) -> None:
+    """Refuses a request whose log-probabilities alone would fill the memory.
+
+    Raises:
+        ApiError: 400.
+    """
+    if options.logprobs is None:
+        return
+    tokens = options.n * sum(min(options.max_tokens, max(0, context - size)) for size in sizes)
+    if tokens * (1 + options.logprobs) > MOST_LOGPROBS:
+        message = (
+            f"{tokens:,} tokens with {options.logprobs} likeliest others each are more than {MOST_LOGPROBS:,} "
+            "log-probabilities; ask for a smaller max_tokens, n or number of logprobs"
+        )
+        raise ApiError(400, message, param="logprobs", code="invalid_value")
 
 
 async def _set_aside(

@@ -7,6 +7,7 @@ requests had set aside counted until the day's end.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections import Counter
@@ -70,6 +71,12 @@ class Quota:
         """
         if self._quotas.store is None or self._key is None:
             return wanted
+        if self._key.tokens_per_day is None:
+            # Nobody waits for a number that nothing depends on.
+            self._day, self._prompt = datetime.now(UTC).date(), prompt_tokens
+            counts = {"requests": 1, "prompt_tokens": prompt_tokens}
+            asyncio.get_running_loop().run_in_executor(None, functools.partial(self._count, self._day, **counts))
+            return wanted
         setting_aside = asyncio.ensure_future(asyncio.to_thread(self._begin, prompt_tokens, wanted, least))
         try:
             granted = await asyncio.shield(setting_aside)
@@ -92,16 +99,12 @@ class Quota:
 
     def _begin(self, prompt_tokens: int, wanted: int, least: int) -> int | None:
         assert self._quotas.store is not None and self._key is not None
-        usage, most, day = self._quotas.store.usage, self._key.tokens_per_day, datetime.now(UTC).date()
-        granted: int | None = 0
-        if most is None:
-            usage.add(self._key.id, requests=1, prompt_tokens=prompt_tokens, day=day)
-        else:
-            sizes = {"prompt_tokens": prompt_tokens, "wanted": wanted, "least": least}
-            granted = usage.reserve(self._key.id, most=most, day=day, **sizes)
+        assert self._key.tokens_per_day is not None
+        day, sizes = datetime.now(UTC).date(), {"prompt_tokens": prompt_tokens, "wanted": wanted, "least": least}
+        granted = self._quotas.store.usage.reserve(self._key.id, most=self._key.tokens_per_day, day=day, **sizes)
         if granted is not None:
             self._day, self._prompt, self._granted = day, prompt_tokens, granted
-        return granted if most is not None else wanted
+        return granted
 
     def _undo(self, begun: asyncio.Future[int | None]) -> None:
         if not begun.cancelled() and begun.exception() is None and self._day is not None:
@@ -112,13 +115,16 @@ class Quota:
         if self._quotas.store is None or self._key is None or self._day is None:
             return
         day, self._day = self._day, None
+        self._count(day, **counts)
+        self._quotas.held[self._key.id] -= self._granted
+
+    def _count(self, day: date, **counts: int) -> None:
+        assert self._quotas.store is not None and self._key is not None
         try:
             self._quotas.store.usage.add(self._key.id, day=day, **counts)
         except OwnlmError as error:
             fields = {"key": self._key.id, **counts, "error": str(error)}
             log.error("what a request used could not be counted", extra={"fields": fields})
-        finally:
-            self._quotas.held[self._key.id] -= self._granted
 
     async def _refusal(self, need: int) -> ApiError:
         assert self._quotas.store is not None and self._key is not None

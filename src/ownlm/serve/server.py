@@ -23,6 +23,8 @@ LINGERING = 0.5
 # Seconds for answers whose generation was ended by force to reach their clients.
 LAST_WORDS = 5
 _RETENTION_EVERY = 3600
+# Files besides connections: the store's, the model's, threads' and processes' own, and those being refused.
+_OTHER_FILES = 256
 _BACKLOG = 2048
 
 log = logging.getLogger(__name__)
@@ -52,10 +54,40 @@ def listen(config: ServeConfig, with_keys: bool) -> socket.socket:
         found.bind(address)
     except OSError as error:
         found.close()
-        hint = "--port 0 takes any free one"
-        where = f"{config.host}:{config.port}"
-        raise UserError(f"this address cannot be listened on: {error.strerror}", where=where, hint=hint) from None
+        raise taken(config, error) from None
     return found
+
+
+def taken(config: ServeConfig, error: OSError) -> UserError:
+    """Why an address cannot be had."""
+    message = f"this address cannot be listened on: {error.strerror}"
+    return UserError(message, where=f"{config.host}:{config.port}", hint="--port 0 takes any free one")
+
+
+def connections_for(wanted: int) -> int:
+    """How many connections may be open, by what the system lets a process have; raises that as far as it goes.
+
+    One connection too many would keep the store's files from being opened, or the others from being accepted.
+    """
+    try:
+        import resource
+    except ImportError:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < need:
+        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return wanted
+    room = max(1, soft - _OTHER_FILES)
+    log.warning(
+        "fewer connections than asked for: the system allows too few open files",
+        extra={"fields": {"connections": room}},
+    )
+    return room
 
 
 def address_of(found: socket.socket, host: str) -> str:
@@ -80,7 +112,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
-                http=bounded(config.max_connections, config.read_timeout),
+                http=bounded(connections_for(config.max_connections), config.read_timeout),
                 ws="none",
                 lifespan="off",
                 loop="asyncio",
@@ -109,7 +141,11 @@ class Server(uvicorn.Server):
         self._tasks = [finding]
         if config.retention is not None:
             self._tasks.append(asyncio.create_task(self._forget()))
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            # Two may be bound to one address while neither listens, as when both load their models.
+            raise taken(config, error) from None
         self._ready()
 
     async def main_loop(self) -> None:
