@@ -90,6 +90,18 @@ def test_keys_given_and_stored_open_it_until_they_are_revoked(locked: Running, s
     assert ask(locked, f"Bearer {text}").status_code == 401
 
 
+def test_two_keys_are_no_key(locked: Running):
+    headers = [("Authorization", f"Bearer {GIVEN}"), ("Authorization", f"Bearer {GIVEN}")]
+    answer = httpx.get(f"{locked.address}/v1/models", headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "ambiguous_key"
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_balancers_may_ask_without_a_body(locked: Running, path: str):
+    answer = httpx.head(locked.address + path)
+    assert answer.status_code == 200 and answer.content == b""
+
+
 def test_the_openai_client_gets_its_own_errors(locked: Running):
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{locked.address}/v1", api_key="wrong").models.list()

@@ -169,7 +169,14 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
 
 
 def key_text(scope: Scope) -> str | None:
-    """The key that a request came with."""
+    """The key that a request came with.
+
+    Raises:
+        ApiError: 400; two were shown.
+    """
+    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        # Whoever stands before this server may have looked at the other one.
+        raise ApiError(400, "the request shows two keys", code="ambiguous_key")
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     scheme, _, key = headers.get(b"authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
