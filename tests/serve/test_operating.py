@@ -10,11 +10,13 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from ownlm.store import Store
@@ -130,3 +132,53 @@ def test_the_log_is_one_object_a_line_whatever_is_asked_for(server: Running):
     httpx.get(server.address + "/health", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
     server.get("/health")
     assert [line["event"] for line in server.log()[before:]] == ["request"] * 2
+
+
+def crowd(server: Running, count: int) -> list[socket.socket]:
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    return [socket.create_connection((host, int(port)), timeout=30) for _ in range(count)]
+
+
+def test_a_crowd_takes_no_more_files_than_it_may(start_server: Start, tiny: Path):
+    with start_server(tiny, "--max-connections", "50") as running:
+        process = psutil.Process(running.process.pid)
+        before = process.num_fds()
+        clients = crowd(running, 500)
+        try:
+            most = 0
+            for _ in range(40):
+                most = max(most, process.num_fds() - before)
+                time.sleep(0.02)
+            assert most < 50 + 150
+        finally:
+            for client in clients:
+                client.close()
+        assert retried(running) == 200
+        assert all(line["event"] == "request" for line in running.log())
+
+
+def test_too_few_files_are_told_once(start_server: Start, tiny: Path):
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("another process's limits cannot be set here")
+    with start_server(tiny) as running:
+        used = psutil.Process(running.process.pid).num_fds()
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        clients = crowd(running, 200)
+        time.sleep(2.5)
+        for client in clients:
+            client.close()
+        assert retried(running) == 200
+        said = [line["event"] for line in running.log() if line["event"] != "request"]
+        assert said == ["connections cannot be accepted: there are too many open files"]
+        assert len(running.log_path.read_text().split("\n")) < 300
+
+
+def retried(server: Running) -> int:
+    """The status of a request, once one comes through."""
+    for _ in range(100):
+        with contextlib.suppress(httpx.HTTPError):
+            if (answer := httpx.get(server.address + "/health", timeout=5)).status_code == 200:
+                return answer.status_code
+        time.sleep(0.1)
+    return 0

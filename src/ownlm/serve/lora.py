@@ -64,7 +64,7 @@ class AdapterFolder:
             self._loaded += 1
             try:
                 # No two of the engine's have one name, so that a request finds the one it was let in for, or none.
-                return await served.adapt(name, f"{name} #{self._loaded}", folder, path)
+                return await served.adapt(name, f"{name}\0{self._loaded}", folder, path)
             except OwnlmError as error:
                 if error.exit_code != 2:
                     raise

@@ -18,6 +18,8 @@ MOST_PIECES = 4096
 SMALLEST_PIECES = 64
 # Bytes a second that a client must read of an answer that it keeps waiting in memory.
 SLOWEST = 1024
+# Connections beyond the limit that are told so; more are cut off.
+MOST_REFUSED = 64
 # Seconds for which a client that was refused may go on sending what is thrown away.
 _FAREWELL = 2
 
@@ -56,6 +58,11 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections + MOST_REFUSED:
+            # Each that is told why holds a file for a while.
+            self._refused = True
+            transport.abort()
+            return
         if len(self.connections) > self.max_connections:
             self._refuse(ApiError(503, "too many connections are open", code="too_many_connections", retry_after=1))
             return
