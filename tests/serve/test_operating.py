@@ -120,18 +120,18 @@ def test_two_signals_end_it_at_once(start_server: Start, tiny: Path):
 
 
 def test_the_log_is_one_object_a_line_whatever_is_asked_for(server: Running):
-    strange = '/a%0a{"level":"error"}%0d%1b[31m/\u2028'
+    strange = '/strange%0a{"level":"error"}%0d%1b[31m/\u2028'
     httpx.get(server.address + strange, headers={"User-Agent": "x\ty", "X-Request-Id": "mine"})
-    line = next(line for line in reversed(server.log()) if line.get("path", "").startswith("/a"))
-    assert line["path"].startswith('/a\n{"level":"error"}\r\x1b[31m') and line["status"] == 404
+    server.get("/health")
+    line = next(line for line in reversed(server.log()) if line.get("path", "").startswith("/strange"))
+    assert line["path"].startswith('/strange\n{"level":"error"}\r\x1b[31m') and line["status"] == 404
     for written in server.log_path.read_text().split("\n"):
         assert written.isascii() and written.isprintable()
         assert not written or isinstance(json.loads(written), dict)
     # Nobody fills it by asking for another protocol.
-    before = len(server.log())
-    httpx.get(server.address + "/health", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
-    server.get("/health")
-    assert [line["event"] for line in server.log()[before:]] == ["request"] * 2
+    for _ in range(3):
+        httpx.get(server.address + "/health", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    assert not any("upgrade" in line["event"].lower() for line in server.log())
 
 
 def crowd(server: Running, count: int) -> list[socket.socket]:
