@@ -38,14 +38,9 @@ from .pages import PAGE, PagePool
 from .prompts import Prompts
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
 from .sampler import logprobs, sample_drafts
-from .scheduler import Scheduler, Work, computable
+from .scheduler import Scheduler, Work, computable, shared_tokens
 from .speculation import Speculation, make_draft_model
 from .text import Detokenizer, TextStream
-
-# Tokens of prompts in a step beside answers, on a CPU. There each row takes its time, some 0.6 ms with 135M parameters on
-# two cores, and the weights, read once a pass, about 10 ms. So 256 rows keep the others waiting sixteen times as long as
-# none, and 64 rows five times, while reading takes a fifth longer.
-SHARED = 64
 
 
 @dataclass(eq=False)
@@ -69,9 +64,8 @@ class Engine:
         cache_tokens: the most tokens the cache holds; None is enough for ``max_sequences`` of 2,048, and for one of
             the model's full context.
         prefill_tokens: no more tokens of prompts than that are read in one step.
-        shared_prefill_tokens: no more than that in a step that other answers get a token of, so that a long prompt does
-            not keep them waiting. None is 64 on a CPU, where a token read is a token's work more, and as many as in any
-            step elsewhere.
+        shared_prefill_tokens: no more in a step that gives other answers a token, so that a long prompt does not keep
+            them waiting. None is 64 on a CPU, and as many as in any step elsewhere.
         prefix_cache: whether what was read stays in the cache, while there is room, for prompts that begin alike.
         weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
         drafts: the most tokens that are guessed ahead of an answer (speculation.py) while few are worked on; 0 is
@@ -105,9 +99,8 @@ class Engine:
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
         limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
-        if shared_prefill_tokens is None:
-            shared_prefill_tokens = min(SHARED, prefill_tokens) if model.device.type == "cpu" else prefill_tokens
-        limits += [("shared_prefill_tokens", shared_prefill_tokens, 1)]
+        shared = shared_tokens(shared_prefill_tokens, prefill_tokens, model.device.type)
+        limits += [("shared_prefill_tokens", shared, 1)]
         limits += [("drafts", drafts or 0, 0), ("cache_tokens", cache_tokens, 2 * PAGE)]
         for name, value, least in limits:
             if value < least:
@@ -123,12 +116,8 @@ class Engine:
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
         self._pool = PagePool(pages, keeps=prefix_cache)
-        self._scheduler = Scheduler(
-            self._pool,
-            max_sequences=max_sequences,
-            prefill_tokens=prefill_tokens,
-            shared_prefill_tokens=shared_prefill_tokens,
-        )
+        sizes = {"max_sequences": max_sequences, "prefill_tokens": prefill_tokens, "shared_prefill_tokens": shared}
+        self._scheduler = Scheduler(self._pool, **sizes)
         drafter = None
         if draft_model is not None and drafts != 0:
             drafter = make_draft_model(draft_model, tokenizer, weights, pages)
@@ -195,11 +184,7 @@ class Engine:
         return self._adapters.digests
 
     def read_adapter(self, folder: str | Path) -> Adapter:
-        """Reads an adapter for ``load_adapter``, which takes a while; may be called from any thread.
-
-        Raises:
-            ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
-        """
+        """Reads an adapter for ``load_adapter``, with its errors; may be called from any thread."""
         return self._adapters.read(Path(folder))
 
     def load_adapter(self, name: str, adapter: str | Path | Adapter) -> None:
@@ -210,16 +195,12 @@ class Engine:
             adapter: its folder, or what was read there.
 
         Raises:
-            ModelError: as ``read_adapter``.
+            ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
         """
         self._adapters.load(name, adapter if isinstance(adapter, Adapter) else self.read_adapter(adapter))
 
     def unload_adapter(self, name: str) -> None:
-        """Forgets an adapter; answers under way go on with it.
-
-        Raises:
-            UserError: there is none of this name.
-        """
+        """Forgets an adapter, if there is one of this name (else a UserError); answers under way go on with it."""
         self._adapters.remove(name)
 
     def submit(
