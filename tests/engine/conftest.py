@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import tokenizers
@@ -28,6 +29,12 @@ SHAPES = {
     "gemma2": {"family": "gemma2", "heads": 4, "kv_heads": 2, "sliding_window": 7, "logit_softcap": 2.0},
     "bert": {"family": "bert", "heads": 4},
 }
+
+
+def documents_for(model: Transformer, seed: object, lengths: Sequence[int]) -> list[list[int]]:
+    """Random tokens of a model's vocabulary, a document for each length."""
+    rng = random.Random(seed)
+    return [[rng.randrange(model.config.vocab_size) for _ in range(length)] for length in lengths]
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,9 @@ from ownlm.engine.torch_decoder import TorchDecoder
 from ownlm.model.transformer import Transformer
 from ownlm.tokens.tokenizer import Tokenizer
 
+from .conftest import documents_for
 from .test_adapters import LORAS, merged, write_adapter
-from .test_decoders import NATIVE, documents_for, read
+from .test_decoders import LENGTHS, NATIVE, read
 
 GREEDY = SamplingOptions(temperature=0, max_tokens=20, ignore_eos=True, logprobs=2)
 DRAWN = SamplingOptions(temperature=0.8, top_p=0.9, seed=5, max_tokens=20, ignore_eos=True, logprobs=2)
@@ -75,7 +76,7 @@ def test_logits_are_those_of_the_whole(
     make_model: Callable[..., Transformer], fixed: Callable[..., TorchDecoder], tape: Tape, name: str
 ) -> None:
     model = make_model(name, **{"initializer_range": 0.15, **NATIVE[name]})
-    documents = documents_for(model, name)
+    documents = documents_for(model, name, LENGTHS)
     got = read(fixed(model, 40), documents, random.Random(name))
     assert 1 < tape.recorded < tape.replayed
     plain = read(TorchDecoder(model, 40), documents, random.Random(name))
@@ -285,7 +286,7 @@ def test_a_cpu_runs_the_other_passes(llama: Transformer) -> None:
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_gpu_replays_what_it_recorded(make_model: Callable[..., Transformer], name: str) -> None:
     model = make_model(name, **{"initializer_range": 0.15, **NATIVE[name]}).to("cuda")
-    documents = documents_for(model, name)
+    documents = documents_for(model, name, LENGTHS)
     decoder = TorchDecoder(model, 40)
     got = read(decoder, documents, random.Random(name))
     assert decoder._steps is not None and decoder._steps._recorded
