@@ -134,14 +134,7 @@ def _attend(
     kv_head = tl.program_id(1).to(tl.int64)
     part = tl.program_id(2)
     length = tl.load(lengths_at + row).to(tl.int32)
-    first = 0
-    if WINDOWED:
-        first = tl.maximum(length - window, 0)
-    # Parts are whole blocks, so the last ones of a short sequence are empty.
-    share = tl.cdiv(tl.cdiv(length - first, BLOCK), PARTS) * BLOCK
-    start = first + part * share
-    end = tl.minimum(start + share, length)
-
+    start, end = _share(length, window, part, PARTS, BLOCK, WINDOWED)
     member = tl.arange(0, GROUP_PADDED)
     column = tl.arange(0, WIDTH_PADDED)
     inside = column < WIDTH
@@ -161,12 +154,7 @@ def _attend(
         where = (page * PAGE + place % PAGE)[:, None] * keys_slot + column[None, :]
         there = seen[:, None] & inside[None, :]
         key = tl.load(keys_at + where, mask=there, other=0.0)
-        # [GROUP, BLOCK]
-        scores = tl.dot(q, tl.trans(key), input_precision="ieee") * scale
-        if CAPPED:
-            # tanh(x) = 2 sigmoid(2 x) - 1
-            scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
-        scores = tl.where(seen[None, :], scores * LOG2E, float("-inf"))
+        scores = _scores(q, key, seen, scale, softcap, CAPPED)
         # Every block of the loop has a key that is seen, so this is a number.
         above = tl.maximum(most, tl.max(scores, 1))
         weights = tl.exp2(scores - above[:, None])
@@ -184,6 +172,27 @@ def _attend(
         place_of = (row * tl.num_programs(1) * GROUP + head) * PARTS + part
         tl.store(sums_at + place_of[:, None] * WIDTH + column[None, :], out, mask=ours)
         tl.store(logs_at + place_of, most + tl.log2(total), mask=member < GROUP)
+
+
+@triton.jit
+def _share(length, window, part, PARTS: tl.constexpr, BLOCK: tl.constexpr, WINDOWED: tl.constexpr):
+    first = 0
+    if WINDOWED:
+        first = tl.maximum(length - window, 0)
+    # Parts are whole blocks, so the last ones of a short sequence are empty.
+    share = tl.cdiv(tl.cdiv(length - first, BLOCK), PARTS) * BLOCK
+    start = first + part * share
+    return start, tl.minimum(start + share, length)
+
+
+@triton.jit
+def _scores(q, key, seen, scale, softcap, CAPPED: tl.constexpr):
+    # [GROUP, BLOCK], to the base of 2
+    scores = tl.dot(q, tl.trans(key), input_precision="ieee") * scale
+    if CAPPED:
+        # tanh(x) = 2 sigmoid(2 x) - 1
+        scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0)
+    return tl.where(seen[None, :], scores * LOG2E, float("-inf"))
 
 
 @triton.jit
