@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ownlm as library
-from ownlm.cli.chat import Conversation
+from ownlm.cli.chat import Conversation, harmless
 from ownlm.engine.engine import Engine
 from ownlm.engine.requests import SamplingOptions
 
@@ -17,6 +17,12 @@ from ownlm.engine.requests import SamplingOptions
 @pytest.fixture(scope="module")
 def engine(corpus: Path) -> Engine:
     return Engine(library.load_model(corpus / "base", dtype="float32"), library.load_tokenizer(corpus / "base"))
+
+
+def test_what_a_model_writes_does_not_steer_the_terminal():
+    assert harmless("a\tb\n\x1b[2J\x1b]52;c;eA==\x07 \r\x7f \x9b31m é 🙂") == (
+        "a\tb\n\u241b[2J\u241b]52;c;eA==\u2407 \u240d\u2421 \ufffd31m é 🙂"
+    )
 
 
 def talk(conversation: Conversation, *lines: str) -> str:

@@ -83,6 +83,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "mixed": {},
     "two at once": {"max_sequences": 2},
     "read in small pieces": {"prefill_tokens": 7},
+    "read in small pieces beside others": {"shared_prefill_tokens": 5, "max_sequences": 3},
     "read at once": {"prefill_tokens": 1000},
     "a small cache": {"cache_tokens": 192, "max_sequences": 9},
     "no prefix cache": {"prefix_cache": False},

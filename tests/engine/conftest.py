@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
 import pytest
 import tokenizers
@@ -24,6 +29,12 @@ SHAPES = {
     "gemma2": {"family": "gemma2", "heads": 4, "kv_heads": 2, "sliding_window": 7, "logit_softcap": 2.0},
     "bert": {"family": "bert", "heads": 4},
 }
+
+
+def documents_for(model: Transformer, seed: object, lengths: Sequence[int]) -> list[list[int]]:
+    """Random tokens of a model's vocabulary, a document for each length."""
+    rng = random.Random(seed)
+    return [[rng.randrange(model.config.vocab_size) for _ in range(length)] for length in lengths]
 
 
 @pytest.fixture(scope="session")
@@ -95,3 +106,24 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., Transformer]:
 def llama(make_model: Callable[..., Transformer]) -> Transformer:
     """One Llama for tests that need any model; they must not change it."""
     return make_model("llama")
+
+
+@pytest.fixture(scope="session")
+def interpreted() -> Callable[..., None]:
+    """Runs a test file as a program in which Triton's kernels are interpreted.
+
+    A process of its own, since Triton decides it when it is imported.
+    """
+
+    def run(file: str, *arguments: str) -> None:
+        if importlib.util.find_spec("triton") is None:
+            pytest.skip("Triton is not installed")
+        environment = {**os.environ, "TRITON_INTERPRET": "1"}
+        done = subprocess.run(
+            [sys.executable, file, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        if "only 0-dimensional arrays can be converted" in done.stderr:
+            pytest.skip("this Triton's interpreter does not know this numpy")
+        assert done.returncode == 0, done.stderr
+
+    return run

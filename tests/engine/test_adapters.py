@@ -28,6 +28,8 @@ from ownlm.model.adapters import LoraConfig, adapter_layers, attach, load_adapte
 from ownlm.model.transformer import Transformer
 from ownlm.tokens.tokenizer import Tokenizer
 
+from .conftest import documents_for
+
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"width": 80, "heads": 6, "kv_heads": 2, "head_width": 16, "feedforward_width": 100},
     "gpt2": {"heads": 3, "width": 48},
@@ -98,11 +100,6 @@ def read(
     return [torch.cat(parts) for parts in got]
 
 
-def documents_for(model: Transformer, lengths: Sequence[int] = LENGTHS) -> list[list[int]]:
-    rng = random.Random(7)
-    return [[rng.randrange(model.config.vocab_size) for _ in range(length)] for length in lengths]
-
-
 def native_model(make_model: Callable[..., Transformer], name: str) -> Transformer:
     if library.library() is None:
         pytest.skip("this processor has no AVX-512 BF16, or no compiler is installed")
@@ -130,7 +127,7 @@ def test_logits_are_those_of_the_merged_model(
 ) -> None:
     model = make_model(name, initializer_range=0.15, **SHAPES[name])
     decoder = TorchDecoder(model, 40)
-    documents = documents_for(model)
+    documents = documents_for(model, 7, LENGTHS)
     folders = [write_adapter(model, lora, tmp_path / str(i), i) for i, lora in enumerate(loras_for(name))]
     ready = [None, *(decoder.prepared(read_adapter(model.config, folder)) for folder in folders)]
     models = [model, *(merged(model, folder) for folder in folders)]
@@ -148,7 +145,7 @@ def test_kernels_are_as_near_to_float32_as_with_the_adapter_merged(
     make_model: Callable[..., Transformer], name: str, tmp_path: Path
 ) -> None:
     model = native_model(make_model, name)
-    documents = documents_for(model)
+    documents = documents_for(model, 7, LENGTHS)
     decoder = NativeDecoder(model, "bf16", 40)
     for i, lora in enumerate(loras_for(name)):
         folder = write_adapter(model, lora, tmp_path / str(i), i)
@@ -169,7 +166,7 @@ def test_bits_are_the_same_in_any_company(
     make_model: Callable[..., Transformer], name: str, kind: Kind, tmp_path: Path
 ) -> None:
     model = native_model(make_model, name)
-    documents = documents_for(model)
+    documents = documents_for(model, 7, LENGTHS)
     pages = sum(pages_for(len(document)) for document in documents)
     read_ones: list[Adapter | None] = [None]
     for i, lora in enumerate(loras_for(name)):
@@ -199,7 +196,7 @@ def test_the_frameworks_rows_without_an_adapter_keep_their_bits(
     make_model: Callable[..., Transformer], tmp_path: Path
 ) -> None:
     model = make_model("llama", initializer_range=0.15, **SHAPES["llama"])
-    documents = documents_for(model)
+    documents = documents_for(model, 7, LENGTHS)
     decoder, plain = TorchDecoder(model, 40), TorchDecoder(model, 40)
     ready = decoder.prepared(read_adapter(model.config, write_adapter(model, LORAS[0], tmp_path, 0)))
     own = [None if i % 2 else ready for i in range(len(documents))]
@@ -217,7 +214,7 @@ def test_answers_of_many_adapters_at_once(
     model = native_model(make_model, "llama") if native else make_model("llama", initializer_range=0.15)
     folders = {f"a{i}": write_adapter(model, lora, tmp_path / str(i), i) for i, lora in enumerate((*LORAS, SOME))}
     names = [None, *folders]
-    prompts = documents_for(model, (40, 70, 5, 100))
+    prompts = documents_for(model, 7, (40, 70, 5, 100))
     asked = [(prompt, name) for prompt in prompts for name in names]
     engine = Engine(model, tokenizer, adapters=folders)
     mixed = answers(engine, asked, options)
@@ -250,7 +247,7 @@ def test_no_page_of_one_adapter_is_served_to_another(
 ) -> None:
     model = make_model("llama", initializer_range=0.15)
     one, two, three = (write_adapter(model, LORAS[0], tmp_path / str(i), i) for i in range(3))
-    (prompt,) = documents_for(model, (100,))
+    (prompt,) = documents_for(model, 7, (100,))
     engine = Engine(model, tokenizer, adapters={"one": one, "two": two})
     for name, folder in ((None, None), ("one", one), ("two", two)):
         expected = answers(
@@ -285,7 +282,7 @@ def test_an_answer_under_way_keeps_the_adapter_it_began_with(
 ) -> None:
     model = make_model("llama", initializer_range=0.15)
     one, two = (write_adapter(model, LORAS[0], tmp_path / str(i), i) for i in range(2))
-    (prompt,) = documents_for(model, (50,))
+    (prompt,) = documents_for(model, 7, (50,))
     engine = Engine(model, tokenizer, adapters={"a": one})
     stream = engine.stream(prompt, GREEDY, "a")
     got = [next(stream)]

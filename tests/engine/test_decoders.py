@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +19,8 @@ from ownlm.engine.torch_decoder import TorchDecoder, room_for
 from ownlm.errors import ConfigError
 from ownlm.model.layers import Linear
 from ownlm.model.transformer import Transformer
+
+from .conftest import documents_for
 
 # Everything the kernels know: heads in groups or not, either norm and where it stands, windows, caps, parallel branches,
 # heads that are normed, that turn in part, or otherwise where there is a window.
@@ -62,11 +64,6 @@ def widened(model: Transformer) -> Transformer:
     return wide
 
 
-def documents_for(model: Transformer, seed: object, lengths: Sequence[int] = LENGTHS) -> list[list[int]]:
-    rng = random.Random(seed)
-    return [[rng.randrange(model.config.vocab_size) for _ in range(length)] for length in lengths]
-
-
 def read(
     decoder: Decoder, documents: list[list[int]], cuts: random.Random | None, first: int = 1
 ) -> list[torch.Tensor]:
@@ -96,7 +93,7 @@ def read(
 @pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "qwen3", "gemma2"])
 def test_cached_logits_are_those_of_the_whole(make_model: Callable[..., Transformer], name: str) -> None:
     model = make_model(name, initializer_range=0.15)
-    documents = documents_for(model, name)
+    documents = documents_for(model, name, LENGTHS)
     got = read(TorchDecoder(model, 40), documents, random.Random(name))
     for ours, whole in zip(got, model.logits(documents), strict=True):
         torch.testing.assert_close(ours, whole, atol=1e-5, rtol=1e-5)
@@ -105,7 +102,7 @@ def test_cached_logits_are_those_of_the_whole(make_model: Callable[..., Transfor
 @pytest.mark.parametrize("name", NATIVE)
 def test_kernels_are_as_near_to_float32_as_the_framework(native: Callable[..., Transformer], name: str) -> None:
     model = native(name)
-    documents = documents_for(model, name)
+    documents = documents_for(model, name, LENGTHS)
     exact = widened(model).logits(documents)
     ours = read(NativeDecoder(model, "bf16", 40), documents, None)
     framework = model.logits(documents)
@@ -144,7 +141,7 @@ def test_few_bits_compute_what_their_values_are(
     if not deep:
         # Attention rounds on its way what no reference here does; without it, all is whole numbers or float32.
         model.layers[0].attention.output.weight.data.zero_()
-    documents = documents_for(model, kind)
+    documents = documents_for(model, kind, LENGTHS)
     ours = read(NativeDecoder(model, kind, 40), documents, None)
     exact = widened(model)
     for module in exact.modules():

@@ -162,7 +162,7 @@ def test_bad_prompts_and_limits_are_refused(llama: Transformer, tokenizer: Token
         engine.generate([[1], [2, 320]])
     with pytest.raises(UserError, match="a list of prompts"):
         engine.generate("one text")
-    for limit in ({"max_sequences": 0}, {"cache_tokens": 10}, {"prefill_tokens": 0}):
+    for limit in ({"max_sequences": 0}, {"cache_tokens": 10}, {"prefill_tokens": 0}, {"shared_prefill_tokens": 0}):
         with pytest.raises(ConfigError) as caught:
             Engine(llama, tokenizer, **limit)
         assert [caught.value.where] == list(limit)

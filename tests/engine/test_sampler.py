@@ -352,3 +352,23 @@ def test_drafts_change_no_answer(seed: int, guesses: list[list[int]]) -> None:
                 drafted.took(token)
             turn += 1
         assert drafted.tokens[:12] == plain.tokens
+
+
+def test_what_a_gpu_tells_in_one_copy_is_what_a_cpu_tells() -> None:
+    logits = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    logits[1, 3], logits[3, 7], logits[4, :39] = float("nan"), float("inf"), float("-inf")
+    finite, tokens = sampler._in_one_copy(logits)
+    assert (finite, None) == sampler.looked_over(logits)
+    assert finite == [True, False, True, False, True]
+    sound = [0, 2, 4]
+    assert [tokens[row] for row in sound] == logits[sound].argmax(-1).tolist()
+
+
+def test_known_tokens_are_taken_where_nothing_changes_the_logits() -> None:
+    logits = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    likeliest = logits.argmax(-1).tolist()
+    drafts = [[likeliest[0], 1], [], [likeliest[4]]]
+    kinds = ({"temperature": 0}, {"temperature": 0, "logit_bias": {5: 100}}, {"temperature": 2, "seed": 1})
+    for options in (SamplingOptions(**kind) for kind in kinds):
+        plain, told = ([draw_for(options) for _ in drafts] for _ in range(2))
+        assert sample_drafts(logits, told, drafts, likeliest) == sample_drafts(logits, plain, drafts)

@@ -47,6 +47,25 @@ def test_a_long_prompt_is_read_in_pieces() -> None:
     ]
 
 
+def test_while_somebody_is_answered_prompts_are_read_in_smaller_pieces() -> None:
+    plans = scheduler(pages=30, prefill_tokens=20, shared_prefill_tokens=3)
+    first, long = Answer(0, 0, (1,) * 2, 9), Answer(1, 0, (2,) * 25, 9)
+    plans.add(long)
+    assert [(w.start, w.end) for w in run(plans)] == [(0, 20)]
+    plans.add(first)
+    # Nobody waits for a token yet.
+    assert [(w.answer, w.start, w.end) for w in run(plans)] == [(long, 20, 25), (first, 0, 2)]
+    longer = Answer(2, 0, (3,) * 7, 9)
+    plans.add(longer)
+    parts = [[(w.start, w.end) for w in run(plans) if w.answer is longer] for _ in range(3)]
+    assert parts == [[(0, 3)], [(3, 6)], [(6, 7)]]
+    finish(plans, first)
+    finish(plans, long)
+    finish(plans, longer)
+    plans.add(Answer(3, 0, (4,) * 25, 9))
+    assert [(w.start, w.end) for w in run(plans)] == [(0, 20)]
+
+
 def test_prompts_share_a_step_and_who_speaks_is_not_kept_waiting() -> None:
     plans = scheduler()
     for answer in make(4, prompt=3):
@@ -82,6 +101,8 @@ def test_who_came_last_gives_up_his_pages_and_is_read_again() -> None:
     # What it had said is kept, and the page that still holds its beginning is not read again.
     assert second.tokens[: len(said)] == said
     assert [(w.answer, w.start, w.end) for w in plan] == [(second, PAGE, 31 + len(said))]
+    # That page is its own: of what others had read it found nothing.
+    assert second.reused == 0
 
 
 def test_who_begins_alike_reads_only_the_rest() -> None:
@@ -95,6 +116,7 @@ def test_who_begins_alike_reads_only_the_rest() -> None:
     assert [(w.start, w.end) for w in run(plans)] == [(70, 71), (64, 71), (0, 70)]
     assert second.pages[:2] == first.pages[:2] and second.pages[2] != first.pages[2]
     assert plans.reused_tokens == 64
+    assert [answer.reused for answer in (first, second, other)] == [0, 64, 0]
 
 
 def test_who_would_read_the_same_at_the_same_time_waits_for_it() -> None:
@@ -117,11 +139,16 @@ def test_a_prompt_that_is_known_to_its_end_still_reads_its_last_token() -> None:
 class Life(RuleBasedStateMachine):
     """Drives a scheduler as the engine does, and keeps what the pages would hold."""
 
-    pages, places, budget = 9, 3, 50
+    pages, places, budget, shared = 9, 3, 50, 20
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(PagePool(self.pages), max_sequences=self.places, prefill_tokens=self.budget)
+        self.scheduler = Scheduler(
+            PagePool(self.pages),
+            max_sequences=self.places,
+            prefill_tokens=self.budget,
+            shared_prefill_tokens=self.shared,
+        )
         self.alive: list[Answer] = []
         self.added = 0
         # For each page, what was written at each of its places: all tokens up to there.
@@ -150,7 +177,8 @@ class Life(RuleBasedStateMachine):
         assert oldest is None or plan[0].answer is oldest or oldest in [work.answer for work in plan]
         assert len({id(work.answer) for work in plan}) == len(plan)
         reading = [work for work in plan if work.answer.state is State.PREFILL]
-        assert sum(work.end - work.start for work in reading) <= self.budget
+        most = self.budget if len(reading) == len(plan) else self.shared
+        assert sum(work.end - work.start for work in reading) <= most
         for work in plan:
             answer = work.answer
             assert work.start == answer.cached < work.end <= answer.length

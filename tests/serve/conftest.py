@@ -19,8 +19,12 @@ import httpx
 import openai
 import pytest
 import tokenizers
+import torch
+from safetensors.torch import save_file
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from ownlm.api import load_model
+from ownlm.model.adapters import LoraConfig, adapter_layers, attach, peft_state
 from ownlm.model.checkpoint import random_model, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.tokens.tokenizer import Tokenizer
@@ -49,6 +53,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "model"
     save_model_folder(random_model(config_from_user(shape), 1), folder, tokenizer=tokenizer)
     return folder
+
+
+def write_adapter(model: Path, lora: LoraConfig, folder: Path, seed: int) -> None:
+    """An adapter that changes what a model says, as PEFT would save it."""
+    adapted = load_model(model, dtype="float32", device="cpu")
+    attach(adapted, lora, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in adapter_layers(adapted).values():
+            layer.b.copy_(torch.randn(layer.b.shape, generator=generator) * 0.3)
+    tensors, config = peft_state(adapted, lora, "tiny")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({one: tensor.contiguous() for one, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 @dataclass

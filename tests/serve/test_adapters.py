@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,15 +11,13 @@ from typing import Any
 
 import openai
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from ownlm.api import load_model, load_tokenizer
 from ownlm.engine.engine import Engine
 from ownlm.engine.requests import SamplingOptions
-from ownlm.model.adapters import LoraConfig, adapter_layers, attach, peft_state
+from ownlm.model.adapters import LoraConfig
 
-from .conftest import NAME, Running, Start
+from .conftest import NAME, Running, Start, write_adapter
 
 MESSAGES: Any = [{"role": "user", "content": "What is the weather? " * 6}]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12, "extra_body": {"ignore_eos": True}}
@@ -29,20 +26,10 @@ GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12, "extra_body": {"ig
 @pytest.fixture(scope="module")
 def adapters(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two adapters of different ranks and targets."""
-    folders = {}
-    for seed, (name, lora) in enumerate(
-        {"support": LoraConfig(rank=4), "legal/de": LoraConfig(rank=3, targets=["q_proj", "down_proj"])}.items()
-    ):
-        model = load_model(tiny, dtype="float32", device="cpu")
-        attach(model, lora, seed)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for layer in adapter_layers(model).values():
-                layer.b.copy_(torch.randn(layer.b.shape, generator=generator) * 0.3)
-        tensors, config = peft_state(model, lora, "tiny")
-        folder = folders[name] = tmp_path_factory.mktemp("adapter")
-        save_file({one: tensor.contiguous() for one, tensor in tensors.items()}, folder / "adapter_model.safetensors")
-        (folder / "adapter_config.json").write_text(json.dumps(config))
+    loras = {"support": LoraConfig(rank=4), "legal/de": LoraConfig(rank=3, targets=["q_proj", "down_proj"])}
+    folders = {name: tmp_path_factory.mktemp("adapter") for name in loras}
+    for seed, (name, lora) in enumerate(loras.items()):
+        write_adapter(tiny, lora, folders[name], seed)
     return folders
 
 

@@ -28,7 +28,9 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 def described(start_server: Start, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server with every route at work; a request that means to take long is cut short."""
     store = f"sqlite:///{tmp_path_factory.mktemp('store') / 'store.db'}"
-    with start_server(tiny, "--store", store, "--keep-conversations", "--timeout", "20") as running:
+    folder = str(tmp_path_factory.mktemp("adapters"))
+    options = ["--store", store, "--keep-conversations", "--timeout", "20", "--lora-folder", folder]
+    with start_server(tiny, *options) as running:
         yield running
 
 
@@ -39,7 +41,16 @@ def description(described: Running) -> Any:
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value)
 @pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/feedback", "/v1/chat/render", "others"]
+    "path",
+    [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/feedback",
+        "/v1/chat/render",
+        "/v1/load_lora_adapter",
+        "others",
+    ],
 )
 def test_no_request_is_a_5xx(described: Running, description: Any, path: str, mode: GenerationMode):
     operations = [found.ok() for found in description.get_all_operations()]
@@ -70,6 +81,9 @@ def test_every_route_is_described(described: Running):
         "/v1/feedback",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
+        "/v1/lora_adapters",
         "/health",
         "/ready",
         "/metrics",

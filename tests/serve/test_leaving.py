@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -148,3 +149,13 @@ def test_two_hundred_that_leave_and_ten_thousand_that_stay(start_server: Start, 
             asyncio.run(ask(1000))
         assert process.memory_info().rss < 1.02 * before
         assert server.metric("ownlm_requests_pending") == 0
+
+
+def test_what_is_compiled_is_a_part_of_the_time(start_server: Start, tiny: Path):
+    # A grammar that takes seconds to compile, in a process that must first be started.
+    rules = " | ".join(f'"{number:05d}" /[a-z]{{1,{number % 90 + 2}}}/' for number in range(3000))
+    grammar = {"type": "grammar", "grammar": f"start: {rules}"}
+    with start_server(tiny, "--timeout", "0.05") as running:
+        answer = running.chat(response_format=grammar)
+        assert answer.status_code == 504 and answer.json()["error"]["code"] == "deadline_exceeded"
+        running.until("ownlm_requests_pending", 0)

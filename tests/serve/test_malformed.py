@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -275,3 +276,93 @@ def test_feedback_without_a_store_is_told_so(server: Running):
 def test_a_host_that_is_not_this_machines_is_refused_without_keys(server: Running):
     answer = httpx.get(server.address + "/v1/models", headers={"Host": "evil.example"})
     assert refused(answer, 403)["code"] == "unknown_host"
+
+
+def _json(**values: Any) -> bytes:
+    return json.dumps(BASE | values, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", _json(messages=None, prompt=[0.5] * 500_000)),
+        ("/v1/completions", _json(messages=None, prompt=[[-1] * 10_000] * 100)),
+        ("/v1/embeddings", _json(input=[0.5] * 500_000)),
+        (CHAT, _json(messages=[{"role": "user", "content": [0] * 1000}] * 1000)),
+        (CHAT, _json(stop=[0] * 1_000_000)),
+        (CHAT, _json(**{f"a{number}": 0 for number in range(300_000)})),
+        (CHAT, _json(messages=[{"role": "user", "content": "", **{f"a{n}": 0 for n in range(80)}}] * 4000)),
+        (CHAT, _json(logit_bias={f"a{number}": 0 for number in range(300_000)})),
+    ],
+    ids=["floats", "negative", "embeddings", "parts", "stops", "unknown", "spread", "biases"],
+)
+def test_a_million_mistakes_are_one(server: Running, path: str, body: bytes):
+    before = resident(server)
+    refused(send(server, body, path), 400)
+    # An error for each would take a kilobyte for each.
+    assert resident(server) - before < 150 * 2**20
+
+
+def resident(server: Running) -> int:
+    """The most memory that the server had so far."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().split("\n")
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def test_colons_in_texts_are_no_names(server: Running):
+    refused(server.chat(":" * 100_000), 400)
+    assert server.chat(json.dumps([{"a": 1}] * 100)).status_code in (200, 400)
+
+
+def test_a_length_told_in_two_ways_is_refused(server: Running):
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    status, answer = raw(server, head + b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert status == 400 and answer["error"]["code"] == "ambiguous_length"
+
+
+def test_a_body_in_crumbs_is_cut_off_and_one_in_pieces_is_read(server: Running):
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    )
+    whole, last = json.dumps(BASE).encode(), b"0\r\n\r\n"
+    crumbs = b"".join(b"1\r\n%c\r\n" % byte for byte in whole)
+    status, answer = raw(server, f"{head}Connection: close\r\n\r\n".encode() + crumbs + last)
+    assert status == 200 and answer["object"] == "chat.completion"
+    status, answer = raw(server, f"{head}\r\n".encode() + b"1\r\n \r\n" * 10_000)
+    assert status == 400 and answer["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[evil"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+    ],
+)
+def test_other_sites_pages_get_no_answers_made(server: Running, headers: dict[str, str], status: int):
+    # Sent without a type, a body of JSON needs nobody's leave in a browser.
+    answer = httpx.post(server.address + CHAT, json=BASE, headers=headers)
+    assert answer.status_code == status
+    own = {"Origin": server.address}
+    assert httpx.post(server.address + CHAT, json=BASE, headers=own).status_code == 200
+    # What changes nothing may be asked for: a link leads here.
+    assert httpx.get(server.address + "/v1/models", headers=headers).status_code == 200
+
+
+def test_log_probabilities_have_a_bound(server: Running):
+    many = {"logprobs": True, "top_logprobs": 20, "n": 64, "max_tokens": None}
+    error = refused(server.chat(**many), 400)
+    assert "500,000 log-probabilities" in error["message"] and error["param"] == "logprobs"
+    assert server.chat(**many | {"max_tokens": 2}).status_code == 200
+    refused(
+        server.post("/v1/completions", {"model": NAME, "prompt": ["a"] * 128, "logprobs": 20, "max_tokens": 999}), 400
+    )

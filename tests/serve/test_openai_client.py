@@ -47,6 +47,43 @@ def test_a_chat_is_the_engines_answer(server: Running, engine: Engine, expected:
     assert answer.usage.total_tokens == read + 12
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_usage_says_what_was_found_in_the_cache(server: Running, streaming: bool):
+    client = server.client()
+    same = f"{streaming} " * 60
+    prompt = len(client.post("/chat/render", body=_chat(same), cast_to=dict)["ids"])  # type: ignore[type-var]
+
+    def cached(**options: Any) -> tuple[int, int]:
+        wants = {"stream": True, "stream_options": {"include_usage": True}} if streaming else {}
+        answer = client.chat.completions.create(**_chat(same), **wants, **GREEDY, **options)
+        usage = [*answer][-1].usage if streaming else answer.usage
+        assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+        return usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens
+
+    # The first has the beginning that every chat has, or nothing; the others all pages that are full but the last token.
+    first, again = cached(), cached()
+    assert first[0] == again[0] == prompt > 100
+    assert first[1] < 32 and again[1] == (prompt - 1) // 32 * 32
+    # A prompt counts once, however many answers there are.
+    assert cached(n=3) == again
+
+
+def _chat(text: str) -> dict[str, Any]:
+    return {"model": NAME, "messages": [{"role": "user", "content": text}]}
+
+
+def test_completions_say_what_was_found_in_the_cache(server: Running):
+    def cached(prompts: list[list[int]]) -> int:
+        answer = server.client().completions.create(model=NAME, prompt=prompts, **GREEDY)
+        assert answer.usage is not None and answer.usage.prompt_tokens_details is not None
+        assert answer.usage.prompt_tokens == sum(map(len, prompts))
+        return answer.usage.prompt_tokens_details.cached_tokens or 0
+
+    first, second, other = [[60 + number] * 70 for number in range(3)]
+    assert cached([first, second]) == 0
+    assert cached([first, second, other]) == 128
+
+
 def test_a_streamed_chat_has_one_role_one_id_and_an_empty_end(server: Running, expected: str):
     stream = server.client().chat.completions.create(
         model=NAME, messages=MESSAGES, stream=True, n=2, stream_options={"include_usage": True}, **GREEDY

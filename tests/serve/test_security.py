@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -87,6 +90,18 @@ def test_keys_given_and_stored_open_it_until_they_are_revoked(locked: Running, s
     assert ask(locked, f"Bearer {text}").status_code == 401
 
 
+def test_two_keys_are_no_key(locked: Running):
+    headers = [("Authorization", f"Bearer {GIVEN}"), ("Authorization", f"Bearer {GIVEN}")]
+    answer = httpx.get(f"{locked.address}/v1/models", headers=headers)
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "ambiguous_key"
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_balancers_may_ask_without_a_body(locked: Running, path: str):
+    answer = httpx.head(locked.address + path)
+    assert answer.status_code == 200 and answer.content == b""
+
+
 def test_the_openai_client_gets_its_own_errors(locked: Running):
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{locked.address}/v1", api_key="wrong").models.list()
@@ -104,7 +119,7 @@ def test_a_rate_is_kept_to_and_told(locked: Running, store: Store):
 
 
 def test_a_quota_counts_prompts_and_answers(locked: Running, store: Store):
-    text, key = store.keys.create("thrifty", tokens_per_day=100)
+    text, key = store.keys.create("thrifty", tokens_per_day=120)
     headers = {"Authorization": f"Bearer {text}"}
     body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 80, "ignore_eos": True}
     url = f"{locked.address}/v1/chat/completions"
@@ -113,6 +128,7 @@ def test_a_quota_counts_prompts_and_answers(locked: Running, store: Store):
         used = store.usage.of(key.id)
         if used.completion_tokens == 80:
             break
+        time.sleep(0.05)
     assert (used.requests, used.prompt_tokens, used.completion_tokens) == (1, first["prompt_tokens"], 80)
     refused = httpx.post(url, json=body, headers=headers, timeout=60)
     assert refused.status_code == 429 and refused.json()["error"]["code"] == "insufficient_quota"
@@ -120,6 +136,88 @@ def test_a_quota_counts_prompts_and_answers(locked: Running, store: Store):
     # What was refused counts nothing.
     assert store.usage.of(key.id) == used
     assert httpx.get(f"{locked.address}/v1/models", headers=headers).status_code == 200
+
+
+def test_a_quota_for_three_lets_three_of_twenty_in_at_once(locked: Running, store: Store):
+    body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 30, "ignore_eos": True}
+    prompt = locked.post("/v1/chat/completions", body).json()["usage"]["prompt_tokens"]
+    text, key = store.keys.create("three", tokens_per_day=3 * (prompt + 30) + 5)
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: chat_with(locked, text, **body), range(20)))
+    done = [answer.json()["usage"]["completion_tokens"] for answer in answers if answer.status_code == 200]
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 17
+    settled(store, key.id, prompt, done)
+    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 429} == {"insufficient_quota"}
+
+
+def test_what_an_answer_did_not_take_is_given_back(locked: Running, store: Store):
+    text, key = store.keys.create("patient", tokens_per_day=400)
+    # The whole quota is set aside for it; four tokens come.
+    body = {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "response_format": {"type": "choice", "choices": ["ab"]},
+    }
+    for count in range(1, 4):
+        usage = chat_with(locked, text, model=NAME, temperature=0, **body).json()["usage"]
+        settled(store, key.id, usage["prompt_tokens"], [usage["completion_tokens"]] * count)
+    # A request that is refused for another reason takes nothing, nor does one that is too large for what is left.
+    used = store.usage.of(key.id)
+    assert chat_with(locked, text, model=NAME, logit_bias={"99999": 1}, **body).status_code == 400
+    assert chat_with(locked, text, model=NAME, max_tokens=400, **body).status_code == 429
+    settled(store, key.id, usage["prompt_tokens"], [usage["completion_tokens"]] * 3)
+    assert store.usage.of(key.id) == used
+
+
+def test_an_answer_whose_length_is_left_open_ends_where_the_quota_does(locked: Running, store: Store):
+    text, key = store.keys.create("open", tokens_per_day=90)
+    body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True}
+    answer = chat_with(locked, text, **body).json()
+    assert answer["choices"][0]["finish_reason"] == "length" and answer["usage"]["total_tokens"] == 90
+    settled(store, key.id, answer["usage"]["prompt_tokens"], [answer["usage"]["completion_tokens"]])
+    assert chat_with(locked, text, **body).status_code == 429
+
+
+def test_who_leaves_pays_for_what_was_written(locked: Running, store: Store):
+    text, key = store.keys.create("leaver", tokens_per_day=100_000)
+    body = {"model": NAME, "messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True, "stream": True}
+    headers = {"Authorization": f"Bearer {text}"}
+    with httpx.stream("POST", f"{locked.address}/v1/chat/completions", json=body, headers=headers) as stream:
+        lines = stream.iter_lines()
+        for _ in range(20):
+            next(lines)
+        assert store.usage.of(key.id).completion_tokens > 1900
+    for _ in range(200):
+        used = store.usage.of(key.id)
+        if used.completion_tokens < 1900:
+            break
+        time.sleep(0.05)
+    assert used.requests == 1 and used.prompt_tokens > 0 and 5 < used.completion_tokens < 1900
+
+
+def test_a_rate_holds_for_requests_at_once(locked: Running, store: Store):
+    text, _ = store.keys.create("at once", requests_per_minute=3)
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: ask(locked, f"Bearer {text}").status_code, range(20)))
+    assert sorted(answers) == [200] * 3 + [429] * 17
+
+
+def chat_with(server: Running, key: str, **body: Any) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx.post(f"{server.address}/v1/chat/completions", json=body, headers=headers, timeout=60)
+
+
+def settled(store: Store, key: str, prompt: int, answers: list[int]) -> None:
+    """Waits until these answers, and nothing else, are counted."""
+    for _ in range(200):
+        used = store.usage.of(key)
+        if (used.requests, used.prompt_tokens, used.completion_tokens) == (
+            len(answers),
+            len(answers) * prompt,
+            sum(answers),
+        ):
+            return
+        time.sleep(0.05)
+    raise AssertionError(used)
 
 
 def test_people_sign_in_with_a_form_and_a_cookie(locked: Running):
@@ -153,8 +251,13 @@ def test_the_log_names_the_key_by_its_id_and_never_what_was_said(locked: Running
     text, key = store.keys.create("logged")
     body = {"model": NAME, "messages": [{"role": "user", "content": "very secret words"}], "max_tokens": 2}
     httpx.post(f"{locked.address}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {text}"})
-    line = next(line for line in reversed(locked.log()) if line.get("path") == "/v1/chat/completions")
-    assert line["key"] == key.id and line["prompt_tokens"] > 0 and line["status"] == 200
+    # The line is written once the answer is sent.
+    for _ in range(100):
+        if lines := [line for line in locked.log() if line.get("key") == key.id]:
+            break
+        time.sleep(0.05)
+    assert lines[0]["path"] == "/v1/chat/completions"
+    assert lines[0]["prompt_tokens"] > 0 and lines[0]["status"] == 200
     everything = locked.log_path.read_text()
     assert "secret" not in everything and text not in everything and GIVEN not in everything
 

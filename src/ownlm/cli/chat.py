@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,4 +154,18 @@ def _enable_line_editing() -> None:
 
 
 def _write(text: str) -> None:
-    print(text, end="", flush=True)
+    # What a model writes must not steer the terminal: sequences of control characters clear it, rename it, fill clipboards.
+    print(harmless(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def harmless(text: str) -> str:
+    """A text whose control characters, but for line ends and tabs, are shown as what they are."""
+    return "".join(_shown(letter) if unicodedata.category(letter) == "Cc" else letter for letter in text)
+
+
+def _shown(letter: str) -> str:
+    if letter in "\n\t":
+        return letter
+    # Unicode has a picture for each of the first 32 and for DEL.
+    code = ord(letter)
+    return chr(0x2400 + code) if code < 32 else "\u2421" if code == 127 else "\ufffd"

@@ -46,7 +46,9 @@ COMMANDS: Mapping[str, Command] = {
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
     "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
-    "bench serve": Command("bench", "serve", "How fast a model answers here, one request and many at once"),
+    "bench serve": Command(
+        "bench", "serve", "How fast a model, or a running server, answers: one request and many at once"
+    ),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),

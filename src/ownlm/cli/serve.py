@@ -45,9 +45,26 @@ Lora = Annotated[
         metavar="NAME=DIR",
     ),
 ]
+LoraFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--lora-folder",
+        help="A folder whose adapters may be loaded over HTTP while it runs, with a key of the role admin.",
+        metavar="DIR",
+    ),
+]
 MaxSequences = Annotated[int, typer.Option(help="Answers worked on at once.", min=1)]
 CacheTokens = Annotated[
     int | None, typer.Option(help="Tokens that the cache holds; its memory is taken at the start.", metavar="N")
+]
+SharedPrefill = Annotated[
+    int | None,
+    typer.Option(
+        "--shared-prefill-tokens",
+        help="Tokens of prompts read in a step in which answers go on; 64 on a CPU. Fewer disturb others less.",
+        min=1,
+        metavar="N",
+    ),
 ]
 MaxQueue = Annotated[int, typer.Option(help="Answers accepted and unfinished; more get 429.", min=1)]
 Timeout = Annotated[float, typer.Option(help="Seconds a request may take, waiting included.")]
@@ -79,6 +96,7 @@ def serve(
     name: Name = None,
     max_sequences: MaxSequences = 16,
     cache_tokens: CacheTokens = None,
+    shared_prefill_tokens: SharedPrefill = None,
     max_queue: MaxQueue = 256,
     timeout: Timeout = 600,
     drain: Drain = 60,
@@ -94,6 +112,7 @@ def serve(
     draft_model: DraftModel = None,
     adapter: Adapter = None,
     lora: Lora = None,
+    lora_folder: LoraFolder = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
@@ -108,6 +127,7 @@ def serve(
     settings |= {"max_body": max_body, "max_connections": max_connections, "read_timeout": read_timeout}
     settings |= {"log_messages": log_messages, "retention": retention, "keep_conversations": keep_conversations}
     settings |= {"weights": weights, "cache_tokens": cache_tokens, "draft_model": draft_model}
+    settings |= {"shared_prefill_tokens": shared_prefill_tokens, "lora_folder": lora_folder}
     as_json = bool((context.obj or {}).get("--json"))
 
     def ready(address: str, served: Any) -> None:
@@ -134,6 +154,9 @@ def _library() -> Callable[..., int | None]:
         from ..config import validate
         from ..serve.config import ServeConfig
         from ..serve.start import serve as serve_model
+    except MissingExtra:
+        # Whoever asked for a server should not be told that a part of it needs the same.
+        raise MissingExtra("the server", "serve") from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("fastapi", "starlette", "uvicorn", "h11", "prometheus_client"):
             raise
@@ -150,7 +173,12 @@ def _keys(given: list[str] | None) -> list[str]:
     keys = [key.strip() for key in given or ()]
     if not all(keys):
         raise UserError("a key is empty", where="--api-key", hint=f"leave it out, or put one into ${KEY}")
-    return [*keys, *filter(None, [os.environ.get(KEY, "").strip()])]
+    given_by = [("--api-key", key) for key in keys] + [(f"${KEY}", os.environ.get(KEY, "").strip())]
+    for where, key in given_by:
+        if not (key.isascii() and key.isprintable()):
+            # Others do not get through a header or a cookie as they are.
+            raise UserError("a key has visible ASCII characters only", where=where, hint="make one: ownlm keys create")
+    return [key for _, key in given_by if key]
 
 
 def _adapters(given: list[str] | None) -> dict[str, str]:

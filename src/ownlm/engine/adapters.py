@@ -86,24 +86,39 @@ class Adapters:
         self._config, self._decoder = config, decoder
         self._ready: dict[str, Ready] = {}
         for name, folder in folders.items():
-            self.load(name, Path(folder))
+            self.load(name, self.read(Path(folder)))
 
     @property
     def digests(self) -> dict[str, str]:
-        """The hash of each one's content, by name, in hexadecimal."""
+        """The hash of each one's content, by name, in hexadecimal; may be looked at from any thread."""
         return {name: ready.namespace.hex() for name, ready in self._ready.items()}
 
-    def load(self, name: str, folder: Path) -> None:
-        """Reads an adapter; one that has the name already is replaced for whatever is asked from now on.
+    def read(self, folder: Path) -> Adapter:
+        """An adapter for this base; may be called from any thread.
+
+        Raises:
+            ModelError: as ``read_adapter``.
+        """
+        return read_adapter(self._config, folder)
+
+    def load(self, name: str, adapter: Adapter) -> None:
+        """Takes an adapter in; one that has the name already is replaced for whatever is asked from now on.
 
         Raises:
             UserError: the name is empty.
-            ModelError: as ``load_adapter``; or the adapter is more than low-rank products beside the blocks'.
         """
         if not name:
-            raise UserError("an adapter's name is empty", where=str(folder), hint="give it one")
-        adapter = read_adapter(self._config, folder)
-        self._ready[name] = Ready(adapter.digest, self._decoder.prepared(adapter))
+            raise UserError("an adapter's name is empty", where="adapters", hint="give it one")
+        self._ready = {**self._ready, name: Ready(adapter.digest, self._decoder.prepared(adapter))}
+
+    def remove(self, name: str) -> None:
+        """Forgets an adapter; what was asked of it before goes on with it.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        self.find(name)
+        self._ready = {other: ready for other, ready in self._ready.items() if other != name}
 
     def find(self, name: str | None) -> Ready:
         """The adapter of a name; None is the base alone.

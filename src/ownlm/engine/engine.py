@@ -30,15 +30,15 @@ from torch import Tensor
 from ..errors import ConfigError, ModelError, UserError
 from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
-from .adapters import Adapters, Ready
+from .adapters import Adapter, Adapters, Ready
 from .decoder import check_writes, make_decoder
 from .draw import Draw
 from .grammars import GrammarCompiler
 from .pages import PAGE, PagePool
 from .prompts import Prompts
 from .requests import Answer, Completion, Event, FinishReason, SamplingOptions, State, TokenLogprob
-from .sampler import logprobs, sample_drafts
-from .scheduler import Scheduler, Work, computable
+from .sampler import logprobs, looked_over, sample_drafts
+from .scheduler import Scheduler, Work, computable, rows_of, shared_tokens
 from .speculation import Speculation, make_draft_model
 from .text import Detokenizer, TextStream
 
@@ -63,8 +63,9 @@ class Engine:
         max_sequences: how many answers are worked on at once; others wait in a queue.
         cache_tokens: the most tokens the cache holds; None is enough for ``max_sequences`` of 2,048, and for one of
             the model's full context.
-        prefill_tokens: no more tokens of prompts than that are read in one step, so that a long prompt does not keep
-            the others waiting.
+        prefill_tokens: no more tokens of prompts than that are read in one step.
+        shared_prefill_tokens: no more in a step that gives other answers a token, so that a long prompt does not keep
+            them waiting. None is 64 on a CPU, and as many as in any step elsewhere.
         prefix_cache: whether what was read stays in the cache, while there is room, for prompts that begin alike.
         weights: how they are kept: as the model computes, or in 8 or 4 bits (packing.py).
         drafts: the most tokens that are guessed ahead of an answer (speculation.py) while few are worked on; 0 is
@@ -86,6 +87,7 @@ class Engine:
         max_sequences: int = 16,
         cache_tokens: int | None = None,
         prefill_tokens: int = 256,
+        shared_prefill_tokens: int | None = None,
         prefix_cache: bool = True,
         weights: str = "auto",
         drafts: int | None = None,
@@ -97,6 +99,8 @@ class Engine:
         if cache_tokens is None:
             cache_tokens = max(config.max_positions + PAGE, max_sequences * min(2048, config.max_positions + PAGE))
         limits = [("max_sequences", max_sequences, 1), ("prefill_tokens", prefill_tokens, 1)]
+        shared = shared_tokens(shared_prefill_tokens, prefill_tokens, model.device.type)
+        limits += [("shared_prefill_tokens", shared, 1)]
         limits += [("drafts", drafts or 0, 0), ("cache_tokens", cache_tokens, 2 * PAGE)]
         for name, value, least in limits:
             if value < least:
@@ -112,7 +116,8 @@ class Engine:
         self._detokenizer = Detokenizer(tokenizer)
         self.grammars = GrammarCompiler(tokenizer)
         self._pool = PagePool(pages, keeps=prefix_cache)
-        self._scheduler = Scheduler(self._pool, max_sequences=max_sequences, prefill_tokens=prefill_tokens)
+        sizes = {"max_sequences": max_sequences, "prefill_tokens": prefill_tokens, "shared_prefill_tokens": shared}
+        self._scheduler = Scheduler(self._pool, **sizes)
         drafter = None
         if draft_model is not None and drafts != 0:
             drafter = make_draft_model(draft_model, tokenizer, weights, pages)
@@ -178,13 +183,25 @@ class Engine:
         """The adapters by name, each with the hash of its content."""
         return self._adapters.digests
 
-    def load_adapter(self, name: str, folder: str | Path) -> None:
+    def read_adapter(self, folder: str | Path) -> Adapter:
+        """Reads an adapter for ``load_adapter``, with its errors; may be called from any thread."""
+        return self._adapters.read(Path(folder))
+
+    def load_adapter(self, name: str, adapter: str | Path | Adapter) -> None:
         """Makes an adapter known; one of that name is replaced, and answers under way go on with what they began with.
+
+        Args:
+            name: what it is asked for by.
+            adapter: its folder, or what was read there.
 
         Raises:
             ModelError: there is no adapter in the folder, it is for another model, or it cannot run beside others.
         """
-        self._adapters.load(name, Path(folder))
+        self._adapters.load(name, adapter if isinstance(adapter, Adapter) else self.read_adapter(adapter))
+
+    def unload_adapter(self, name: str) -> None:
+        """Forgets an adapter, if there is one of this name (else a UserError); answers under way go on with it."""
+        self._adapters.remove(name)
 
     def submit(
         self, prompt: str | Sequence[int], options: SamplingOptions | None = None, adapter: str | None = None
@@ -352,34 +369,25 @@ class Engine:
 
     def _forward(self, work: Sequence[Work]) -> Tensor:
         """The logits after the last token of each answer that speaks, and after each of its draft: [rows, vocab]."""
-        parts = [[*part.answer.part(part.start, part.end), *part.draft] for part in work]
-        starts = list(itertools.accumulate(map(len, parts), initial=0))
-        ends = zip(work, starts[1:], strict=True)
         adapters = [self._live[part.answer].adapter.prepared for part in work]
-        logits = self._decoder(
-            [token for part in parts for token in part],
-            [place for part in work for place in range(part.start, part.end + len(part.draft))],
-            starts,
-            [part.answer.pages for part in work],
-            [row for part, end in ends if part.speaks for row in range(end - 1 - len(part.draft), end)],
-            adapters if any(adapters) else (),
-        )
+        logits = self._decoder(*rows_of(work), adapters if any(adapters) else ())
         # A model's vocabulary may be padded; what the tokenizer does not know cannot be said.
         return logits[:, : self.tokenizer.vocab_size]
 
     @torch.inference_mode()
     def _continue(self, work: Sequence[Work], logits: Tensor, events: list[Event]) -> None:
         """Draws the next tokens of each answer; logits: those of each, and of its draft, in order."""
-        finite = logits.amax(-1).isfinite()
-        if not finite.all():
+        finite, likeliest = looked_over(logits)
+        if not all(finite):
             error = ModelError("the model gave no finite logits", hint="its weights may be damaged, or overflow")
-            work, rows, failed = computable(work, finite.tolist())
+            work, rows, failed = computable(work, finite)
             events.extend(self._fail(self._live[part.answer], error) for part in failed)
             logits = logits[rows]
+            likeliest = None if likeliest is None else [likeliest[row] for row in rows]
         if not work:
             return
         lives = [self._live[part.answer] for part in work]
-        taken = sample_drafts(logits, [live.draw for live in lives], [part.draft for part in work])
+        taken = sample_drafts(logits, [live.draw for live in lives], [part.draft for part in work], likeliest)
         starts = itertools.accumulate((1 + len(part.draft) for part in work), initial=0)
         rows = [start + step for start, tokens in zip(starts, taken, strict=False) for step in range(len(tokens))]
         tops = [live.draw.options.logprobs for live, tokens in zip(lives, taken, strict=True) for _ in tokens]
@@ -404,7 +412,9 @@ class Engine:
             return self._fail(live, live.draw.failure)
         if token in live.draw.stop_ids:
             self._end(live, State.FINISHED)
-            return Event(answer.request, answer.index, live.text.finish(), finish_reason="stop")
+            return Event(
+                answer.request, answer.index, live.text.finish(), finish_reason="stop", reused=answer.reused or 0
+            )
         answer.tokens.append(token)
         live.draw.took(token)
         text = live.text.push(token)
@@ -417,7 +427,7 @@ class Engine:
             self._end(live, State.FINISHED)
         elif answer.state is State.PREFILL:
             answer.move(State.DECODE)
-        return Event(answer.request, answer.index, text, token, logprob, reason)
+        return Event(answer.request, answer.index, text, token, logprob, reason, reused=answer.reused or 0)
 
     def _fail(self, live: _Live, error: Exception) -> Event:
         self._end(live, State.FAILED)

@@ -21,6 +21,7 @@ from ..model.packed import rounded_rows
 from ..model.quantized import replace_layer
 from ..model.transformer import Transformer
 from .adapters import Adapter
+from .triton_ready import triton_runs
 
 # An adapter: A [inner, inputs] and B [outputs, inner] of each projection that it adds to, by the projection's name.
 Prepared = Mapping[str, tuple[Tensor, Tensor]]
@@ -46,6 +47,10 @@ class PackedModel:
         if packing:
             memo |= {id(layer): PackedLinear(layer, self.dtype) for layer in _linears(model)}
         self._model = copy.deepcopy(model, memo).eval()
+        if triton_runs(model.device):
+            from .fused_layers import fuse
+
+            fuse(self._model)
         # Of the pass that is being computed, and what projections that some adapter adds to became.
         self._groups: list[tuple[Prepared, Tensor]] = []
         self._adapted: dict[str, AdaptedLinear] = {}

@@ -148,6 +148,7 @@ class Answer:
         pages: where it holds them.
         digests: what its full pages are known by.
         kept: how many of its pages others may find.
+        reused: how many of the prompt's tokens the cache held when it was first admitted; None before.
     """
 
     request: int
@@ -163,6 +164,7 @@ class Answer:
     pages: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     kept: int = 0
+    reused: int | None = None
 
     def move(self, state: State) -> None:
         """Goes to another state; a step the life of an answer does not have is our mistake."""
@@ -222,6 +224,7 @@ class Event:
         finish_reason: set in an answer's last event: ``stop`` (the model ended it, or a stop text, or a constraint
             that nothing can be added to), ``length`` (``max_tokens``, or the end of the context), ``error``.
         error: why an answer failed.
+        reused: how many of the prompt's tokens were found in the cache, and not read.
     """
 
     request: int
@@ -231,6 +234,7 @@ class Event:
     logprob: TokenLogprob | None = None
     finish_reason: FinishReason | None = None
     error: Exception | None = None
+    reused: int = 0
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,26 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
     return sample_steps(logits, [draw.step() for draw in draws])
 
 
-def sample_drafts(logits: Tensor, draws: Sequence[Draw], drafts: Sequence[Sequence[int]]) -> list[list[int]]:
+def looked_over(logits: Tensor) -> tuple[list[bool], list[int] | None]:
+    """Whether each row's greatest logit is a number; and on a GPU which token has it, in the same copy from there.
+
+    So a step waits for the device once, and greedy answers need nothing more. logits: [rows, vocab] float32.
+    """
+    return (logits.amax(-1).isfinite().tolist(), None) if logits.device.type == "cpu" else _in_one_copy(logits)
+
+
+def _in_one_copy(logits: Tensor) -> tuple[list[bool], list[int]]:
+    best = logits.max(-1)
+    finite, tokens = torch.stack((best.values.isfinite().long(), best.indices)).tolist()
+    return [bool(number) for number in finite], tokens
+
+
+def sample_drafts(
+    logits: Tensor,
+    draws: Sequence[Draw],
+    drafts: Sequence[Sequence[int]],
+    likeliest: Sequence[int] | None = None,
+) -> list[list[int]]:
     """The next tokens of each answer, where some were guessed beforehand: those that would have come one by one.
 
     A guess is right if it is the token that the answer's own step takes, be it the likeliest or the one that its random
@@ -49,7 +68,7 @@ def sample_drafts(logits: Tensor, draws: Sequence[Draw], drafts: Sequence[Sequen
     so each answer gets at least one token.
 
     logits: for each answer the row after its last token, then those after each token of its draft:
-    [answers + tokens of all drafts, vocab] float32.
+    [answers + tokens of all drafts, vocab] float32. likeliest: each row's token, where that is known already.
     """
     steps: list[Step] = []
     rows: list[int] = []
@@ -61,7 +80,9 @@ def sample_drafts(logits: Tensor, draws: Sequence[Draw], drafts: Sequence[Sequen
         rows += range(start, start + len(ahead))
         counts.append(len(ahead))
         start += 1 + len(draft)
-    chosen = iter(sample_steps(logits if len(rows) == len(logits) else logits[rows], steps))
+    if len(rows) != len(logits):
+        logits, likeliest = logits[rows], None if likeliest is None else [likeliest[row] for row in rows]
+    chosen = iter(sample_steps(logits, steps, likeliest))
     taken = []
     for draft, count in zip(drafts, counts, strict=True):
         tokens = [next(chosen) for _ in range(count)]
@@ -70,10 +91,11 @@ def sample_drafts(logits: Tensor, draws: Sequence[Draw], drafts: Sequence[Sequen
     return taken
 
 
-def sample_steps(logits: Tensor, steps: Sequence[Step]) -> list[int]:
-    """The token of each row; see ``sample``."""
-    logits = _processed(logits, steps)
-    tokens = _argmax(logits)
+def sample_steps(logits: Tensor, steps: Sequence[Step], likeliest: Sequence[int] | None = None) -> list[int]:
+    """The token of each row; see ``sample`` and ``sample_drafts``."""
+    processed = _processed(logits, steps)
+    tokens = _argmax(processed) if likeliest is None or processed is not logits else list(likeliest)
+    logits = processed
     drawn = [row for row, step in enumerate(steps) if step.options.temperature > 0]
     if drawn:
         chosen = logits if len(drawn) == len(steps) else logits[torch.tensor(drawn, device=logits.device)]

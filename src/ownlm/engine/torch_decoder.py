@@ -1,11 +1,14 @@
 """A decoder on any device the framework knows: the model's own code over pages of keys and values.
 
 Sequences that decode go through one pass, and each part of a prompt through one of its own, so that what a sequence gets
-depends little on its neighbours; how far, engine.py says.
+depends little on its neighbours; how far, engine.py says. On CUDA passes of sequences that decode are recorded and replayed
+(static_step.py), and prompts that begin share one pass, since there a short one by itself leaves most of the device idle.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,16 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.packed import Packed
 from ..model.transformer import Transformer
 from .adapters import Adapter
 from .packed_model import PackedModel, Prepared
 from .pages import PAGE
+from .static_step import StaticSteps, static_steps
 
 # Sequences that decode in one pass on a CPU. Up to here bfloat16 products give each row the same bits however many
 # rows there are (measured: AMX, oneDNN of torch 2.13), and the weights are read once for all of them anyway.
 CPU_ROWS = 32
 # Keys a pass looks at are filled up to a multiple of this, so that sequences of all lengths share a few kernels.
 SMALLEST = 64
+
+log = logging.getLogger(__name__)
 
 
 def room_for(tokens: int) -> int:
@@ -38,16 +45,27 @@ class TorchDecoder:
     Args:
         model: any with a language-model head.
         pages: how many there are, numbered from 1.
+        steps: makes the passes of fixed shapes, where they run, from the model, the keys and the values.
     """
 
-    def __init__(self, model: Transformer, pages: int) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        pages: int,
+        steps: Callable[[PackedModel, Tensor, Tensor], StaticSteps | None] | None = None,
+    ) -> None:
         self._model = PackedModel(model)
         config = model.config
         self.config, self.device = config, model.device
         self._rows = CPU_ROWS if model.device.type == "cpu" else 1 << 30
-        # Page 0 is nobody's, and zeros: what fills keys up is taken from there.
+        # Page 0 is nobody's, and its first slot zeros: what fills keys up is taken from there.
         shape = (config.layers, config.kv_heads, (pages + 1) * PAGE, config.head_width)
         self._keys, self._values = (torch.zeros(shape, dtype=self._model.dtype, device=self.device) for _ in range(2))
+        self._steps = (steps or static_steps)(self._model, self._keys, self._values)
+        if self._steps is not None:
+            self._rows = self._steps.most_rows
+        # The framework's attention over several texts at once knows no other heads.
+        self._joins = self._steps is not None and config.head_width % 8 == 0 and config.head_width <= 256
 
     @property
     def kind(self) -> str:
@@ -79,29 +97,59 @@ class TorchDecoder:
         adapters: Sequence[Any] = (),
     ) -> Tensor:
         """See ``Decoder``."""
-        speaks, said = set(speaking), {}
-        for work in self._passes(starts):
+        speaks = set(speaking)
+        said: list[int] = []
+        logits: list[Tensor] = []
+        for work in self._passes(starts, places):
             rows = [row for s in work for row in range(starts[s], starts[s + 1])]
             tokens, positions = ([values[row] for row in rows] for values in (ids, places))
-            parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
-            context = _Pages(self._keys, self._values, parts)
+            own = [pages[s] for s in work]
             self._model.adapt([adapters[s] for s in work for _ in range(starts[s], starts[s + 1])] if adapters else [])
-            hidden = self._model(
-                torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
-            )
+            hidden = self._at_fixed_shapes(tokens, positions, own, bool(adapters)) if len(rows) == len(work) else None
+            if hidden is None:
+                parts = [_Part(pages[s], places[starts[s]], starts[s + 1] - starts[s]) for s in work]
+                together = self._joins and all(part.past == 0 and part.new > 1 for part in parts)
+                context = (_Beginnings if together else _Pages)(self._keys, self._values, parts)
+                hidden = self._model(
+                    torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device), context
+                )
             wanted = [place for place, row in enumerate(rows) if row in speaks]
             if wanted:
-                for place, logits in zip(wanted, self._model.logits_of(hidden[wanted]), strict=True):
-                    said[rows[place]] = logits
+                said += [rows[place] for place in wanted]
+                logits.append(self._model.logits_of(hidden if len(wanted) == len(rows) else hidden[wanted]))
         if not speaking:
             return torch.empty(0, self.config.vocab_size, device=self.device)
-        return torch.stack([said[row] for row in speaking])
+        whole = logits[0] if len(logits) == 1 else torch.cat(logits)
+        order = sorted(range(len(said)), key=said.__getitem__)
+        return whole if order == list(range(len(said))) else whole[order]
 
-    def _passes(self, starts: Sequence[int]) -> list[list[int]]:
+    def _at_fixed_shapes(
+        self, tokens: Sequence[int], positions: Sequence[int], pages: Sequence[Sequence[int]], adapted: bool
+    ) -> Tensor | None:
+        """A token of each of several sequences, where such passes run: [sequences, width]."""
+        if self._steps is None:
+            return None
+        try:
+            return self._steps(tokens, positions, pages, adapted)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Written again, keys and values are the same: the pass is simply done the other way.
+            log.exception("decoding passes of fixed shapes do not run on this device, so they are slower")
+            self._steps = None
+            return None
+
+    def _passes(self, starts: Sequence[int], places: Sequence[int]) -> list[list[int]]:
         """Sequences by their numbers, pass by pass."""
         several = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] > 1]
         one = [s for s in range(len(starts) - 1) if starts[s + 1] - starts[s] == 1]
-        return [*(one[at : at + self._rows] for at in range(0, len(one), self._rows)), *([s] for s in several)]
+        together = [s for s in several if places[starts[s]] == 0] if self._joins else []
+        alone = [[s] for s in several if s not in together]
+        return [
+            *(one[at : at + self._rows] for at in range(0, len(one), self._rows)),
+            *([together] if together else []),
+            *alone,
+        ]
 
 
 @dataclass
@@ -209,6 +257,34 @@ class _Pages:
         if window is not None:
             hidden |= place < length - window
         return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+class _Beginnings:
+    """The attention context of a pass over several prompts from their first token on: each sees itself alone.
+
+    Arguments as ``_Pages``.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, parts: Sequence[_Part]) -> None:
+        self._keys, self._values = keys, values
+        self._slots = torch.cat([part.slots(0, part.new, part.new) for part in parts]).to(keys.device)
+        self._packed = Packed(list(itertools.accumulate((part.new for part in parts), initial=0)))
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        window: int | None,
+        *,
+        scale: float | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """See AttentionContext.attend."""
+        self._keys[layer].index_copy_(1, self._slots, k.transpose(0, 1))
+        self._values[layer].index_copy_(1, self._slots, v.transpose(0, 1))
+        return self._packed.attend(layer, q, k, v, window, scale=scale, softcap=softcap)
 
 
 def _mask(part: _Part, first: int, last: int, queries: int, window: int | None) -> Tensor | None:

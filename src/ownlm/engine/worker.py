@@ -103,6 +103,11 @@ class EngineWorker:
         return max(0, self._pending - self.running)
 
     @property
+    def writing(self) -> bool:
+        """Whether any answer has not ended."""
+        return bool(self._streams)
+
+    @property
     def draining(self) -> bool:
         """Whether new work is refused."""
         return self._draining
@@ -353,6 +358,14 @@ class Stream:
             self._timer.cancel()
         if self._left:
             self._worker._command(self._abort)
+
+    def unread_tokens(self) -> int:
+        """How many tokens have come that nobody took; they are gone then."""
+        count = 0
+        while not self._events.empty():
+            event = self._events.get_nowait()
+            count += not isinstance(event, Exception) and event.token is not None
+        return count
 
     def _expire(self, seconds: float) -> None:
         if not self._closed:

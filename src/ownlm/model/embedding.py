@@ -35,8 +35,8 @@ class Embedding(nn.Module):
         """tokens, positions: [tokens] -> [tokens, width] in ``dtype``; segments: [tokens], none is all 0."""
         x = self._looked_up(tokens)
         if self.scale != 1.0:
-            # Rounded to the stream's dtype first, as the references do.
-            x = x.to(dtype) * torch.tensor(self.scale, dtype=dtype, device=x.device)
+            # Rounded to the stream's dtype first, as the references do, and made on the device: no copy to wait for.
+            x = x.to(dtype) * torch.full((), self.scale, dtype=dtype, device=x.device)
         if self.position is not None:
             x = x + F.embedding(positions + self.offset if self.offset else positions, self.position.weight)
         elif self.sinusoidal:

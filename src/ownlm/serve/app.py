@@ -17,7 +17,7 @@ from .bounds import Bounds
 from .edge import Edge
 from .errors import ApiError, answer_error, validation_error
 from .leaving import ClientLeft
-from .routes import chat, completions, embeddings, feedback, models, operations
+from .routes import adapters, chat, completions, embeddings, feedback, models, operations
 from .security import Security
 from .serving import Serving
 
@@ -32,7 +32,7 @@ def make_app(serving: Serving) -> ASGIApp:
     """The application of a server, with everything around it."""
     app = FastAPI(title="ownlm", version=__version__, description=ABOUT, docs_url=None, redoc_url=None)
     app.state.serving = serving
-    for route in (chat, completions, embeddings, models, feedback, operations):
+    for route in (chat, completions, embeddings, models, adapters, feedback, operations):
         app.include_router(route.router)
     if serving.keys is not None:
         app.include_router(login.router)

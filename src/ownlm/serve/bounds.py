@@ -36,6 +36,11 @@ class Bounds:
             raise ApiError(431, "the request has too many headers, or one that is too long", code="headers_too_large")
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_PATH:
             raise ApiError(414, "the request's address is too long", code="uri_too_long")
+        names = {name for name, _ in headers}
+        if b"content-length" in names and b"transfer-encoding" in names:
+            # Whoever stands before this server may have believed the other one (RFC 9112, 6.3).
+            message = "the request says its length in two ways"
+            raise ApiError(400, message, code="ambiguous_length", headers={"Connection": "close"})
         for name, value in headers:
             # Said to be too large, it need not be read to be refused; nobody is bound by what is said.
             if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > self._max_body):

@@ -21,6 +21,8 @@ class ServeConfig(Config):
     """What clients call the model; None is the name it was loaded by."""
     hosts: tuple[str, ...] = ()
     """Further names that a server without keys answers to, such as that of a proxy before it."""
+    lora_folder: str | None = Field(None, min_length=1)
+    """A folder whose adapters may be loaded while it runs, by keys of the role admin; None loads none."""
     max_sequences: int = Field(16, ge=1, le=4096)
     """How many answers are worked on at once."""
     weights: Literal["auto", "bf16", "int8", "int4"] = "auto"
@@ -30,6 +32,9 @@ class ServeConfig(Config):
     cache_tokens: int | None = Field(None, ge=64)
     """How many tokens of prompts and answers the cache holds; its memory is taken at the start. None is enough for
     ``max_sequences`` of 2,048."""
+    shared_prefill_tokens: int | None = Field(None, ge=1)
+    """The most tokens of prompts that are read in a step in which answers go on; None is 64 on a CPU. Fewer keep a long
+    prompt from being felt by others, and let it take longer."""
     max_pending: int = Field(256, ge=1)
     """How many answers may be accepted and unfinished; more are refused with 429."""
     timeout: float = Field(600, gt=0, le=86_400)

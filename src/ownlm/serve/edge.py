@@ -70,7 +70,7 @@ class Edge:
             await self._app(scope, receive, sent.send)
         except Exception as error:
             answer = as_api_error(error)
-            if answer.status_code == 500:
+            if answer.status_code == 500 or answer.code == "store_failed":
                 log.exception("a request failed")
             if sent.complete:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..engine.worker import Busy, DeadlineExceeded, Draining, EngineFailed
-from ..errors import OwnlmError, UserError
+from ..errors import OwnlmError, StorageError, UserError
 from .leaving import CLIENT_LEFT, ClientLeft
 
 # What OpenAI calls each kind of refusal.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 # How long a client is asked to wait for another server to take the place of one that stops, in seconds.
 RESTART = 5
+
+log = logging.getLogger(__name__)
 
 
 class ApiError(HTTPException):
@@ -89,6 +92,9 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(504, str(error), code="deadline_exceeded", headers={"x-should-retry": "false"})
     if isinstance(error, EngineFailed):
         return ApiError(503, str(error), code="engine_failed", retry_after=RESTART)
+    if isinstance(error, StorageError):
+        # Which disk or database that is, is the operator's to know.
+        return ApiError(503, "the server's store does not answer", code="store_failed", retry_after=RESTART)
     if isinstance(error, UserError):
         return ApiError(400, _sentence(error), param=error.where)
     if isinstance(error, AnyHTTPException):
@@ -159,4 +165,6 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """The handler of errors that are raised in routes."""
     if isinstance(error, ClientLeft):
         return Response(status_code=CLIENT_LEFT)
+    if isinstance(error, StorageError):
+        log.error("the store failed", exc_info=error)
     return as_api_error(error).response()

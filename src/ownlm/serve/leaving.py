@@ -10,6 +10,8 @@ from typing import TypeVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..engine.worker import DeadlineExceeded
+
 T = TypeVar("T")
 
 # What others note for a client that closed the connection before its answer came; nobody reads it.
@@ -38,6 +40,21 @@ async def unless_left(receive: Receive, work: Awaitable[T]) -> T:
         leaving.cancel()
         # Until both have ended, so that what the work held is given back by then.
         await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def in_time(work: Awaitable[T], seconds: float) -> T:
+    """Awaits ``work`` for so long and no longer.
+
+    Raises:
+        DeadlineExceeded: it takes longer.
+    """
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded(seconds) from None
 
 
 async def _left(receive: Receive) -> None:

@@ -13,6 +13,8 @@ from pydantic_core import from_json
 
 from .errors import ApiError
 
+# Names in all objects of a body. Each unknown one makes an error of its own, of which only the first is told.
+MOST_NAMES = 50_000
 # Only bodies with one of these are looked through value by value: an escaped NUL, or a number that may be infinite.
 _SUSPECT = re.compile(rb"\\u0000|\d[eE]\+?\d{3}|\d{300}")
 
@@ -39,7 +41,7 @@ def read_json(body: bytes) -> Any:
 
     Raises:
         ApiError: 400; it is not UTF-8 or not JSON, nests deeper than 200, has NaN or Infinity or a number beyond a
-            double's range, half of a surrogate pair, or a NUL character.
+            double's range, half of a surrogate pair, or a NUL character, or more than 50,000 names.
     """
     try:
         value = from_json(body, allow_inf_nan=False)
@@ -47,7 +49,17 @@ def read_json(body: bytes) -> Any:
         raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from None
     if _SUSPECT.search(body):
         _check(value)
+    # Colons may stand in texts as well, but there are no fewer than names.
+    if body.count(b":") > MOST_NAMES and _names(value) > MOST_NAMES:
+        raise ApiError(400, f"the body has more than {MOST_NAMES:,} names", code="invalid_value")
     return value
+
+
+def _names(value: Any) -> int:
+    """How many names all objects within a value have."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_names, value.values()))
+    return sum(map(_names, value)) if isinstance(value, list) else 0
 
 
 def _check(value: Any) -> None:

@@ -1,9 +1,8 @@
-"""Who may do what: keys, roles, how often and how much.
+"""Who may do what, and how often: keys, roles and rates.
 
 A key comes as ``Authorization: Bearer KEY``, or in the cookie that the login page sets for people with a browser. The
-cookie is ``SameSite=Strict`` and every change asks for a body of JSON, which other sites' pages cannot send; a server
-without keys, which listens on this machine alone, answers to its own names only, so that no page can reach it by a name
-that it had made to point here.
+cookie is ``SameSite=Strict``, and no change is made for another site's page; a server without keys, which listens on this
+machine alone, answers to its own names only, so that no page can reach it by a name that it had made to point here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Request
@@ -27,6 +26,8 @@ from .config import is_loopback
 from .errors import ApiError
 
 COOKIE = "ownlm_key"
+# Methods that change nothing.
+_SAFE = ("GET", "HEAD", "OPTIONS")
 # What answers without a key: whether the server lives, whether it is ready, and where a key is given in.
 OPEN = ("/health", "/ready", "/login")
 # Buckets that are full again are forgotten once there are so many.
@@ -94,6 +95,10 @@ class Security:
                     await page(scope, receive, send)
                     return
                 raise
+        key = scope["state"]["key"]
+        if scope["method"] not in _SAFE and (key is None or _header(scope, b"authorization") is None):
+            # With a key of its own in a header it is nobody's page that guesses what others' browsers send along.
+            check_origin(scope)
         await self._app(scope, receive, send)
 
     async def _who(self, scope: Scope, keys: Keys) -> ApiKey:
@@ -140,42 +145,38 @@ class Rates:
         return 0 if taken else (1 - left) * 60 / per_minute
 
 
-class Quota:
-    """What one request takes of its key's tokens: those of the prompt when it begins, the answer's as they are known.
+def check_origin(scope: Scope) -> None:
+    """Refuses what another site's page has had a browser send.
 
-    Args:
-        store: where it is counted; None counts nothing.
-        key: None where keys are off.
+    Browsers say which page it comes from (Fetch Metadata, or ``Origin`` where that is not sent); programs that are none
+    say nothing, and carry nobody's cookies.
+
+    Raises:
+        ApiError: 403.
     """
+    site, origin = _header(scope, b"sec-fetch-site"), _header(scope, b"origin")
+    if site is not None:
+        same = site in ("same-origin", "none")
+    else:
+        # A browser writes the scheme, the host and nothing more.
+        same = origin is None or origin.partition("://")[2] == _header(scope, b"host")
+    if not same:
+        raise ApiError(403, "this was sent by another site's page", code="cross_site")
 
-    def __init__(self, store: Store | None, key: ApiKey | None) -> None:
-        self._store, self._key = store, key
 
-    async def begin(self, prompt_tokens: int) -> None:
-        """Counts a request and its prompt.
-
-        Raises:
-            ApiError: 429; the day's tokens are used up, or the prompt would take more than are left.
-        """
-        if self._store is None or self._key is None:
-            return
-        most = self._key.tokens_per_day
-        used = await asyncio.to_thread(self._store.usage.add, self._key.id, requests=1, prompt_tokens=prompt_tokens)
-        if most is not None and used.tokens >= most:
-            await asyncio.to_thread(self._store.usage.add, self._key.id, requests=-1, prompt_tokens=-prompt_tokens)
-            headers = {"x-should-retry": "false"}
-            message = f"this key may use {most:,} tokens a day, and what is left does not suffice"
-            wait = _until_tomorrow()
-            raise ApiError(429, message, code="insufficient_quota", retry_after=wait, headers=headers)
-
-    def end(self, completion_tokens: int) -> None:
-        """Counts what was written; waits for the store."""
-        if self._store is not None and self._key is not None:
-            self._store.usage.add(self._key.id, completion_tokens=completion_tokens)
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), None)
 
 
 def key_text(scope: Scope) -> str | None:
-    """The key that a request came with."""
+    """The key that a request came with.
+
+    Raises:
+        ApiError: 400; two were shown.
+    """
+    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        # Whoever stands before this server may have looked at the other one.
+        raise ApiError(400, "the request shows two keys", code="ambiguous_key")
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     scheme, _, key = headers.get(b"authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
@@ -205,9 +206,3 @@ def needs(role: Role) -> Callable[[Request], None]:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
-
-
-def _until_tomorrow() -> int:
-    now = datetime.now(UTC)
-    midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return max(1, math.ceil((midnight - now).total_seconds()))

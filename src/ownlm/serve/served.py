@@ -37,8 +37,9 @@ SHORT_MESSAGES = 20
 COMPILERS = 4
 READERS = 2
 MOST_COMPILING = 64
-# Tokens that are embedded in one go, between two of the engine's steps.
+# Tokens that are embedded in one go, between two of the engine's steps; fewer while somebody waits for these.
 EMBEDDED_AT_ONCE = 2048
+EMBEDDED_BETWEEN = 256
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Served:
         release: the hash of everything that shapes its answers, once it is known.
         parent: the name of the model that an adapter adds to; None for the model itself.
         adapter: what the engine calls the adapter that answers; None for the model itself.
-        adapted: the model with each of the engine's adapters, by name.
+        path: where it was loaded from while the server ran, as the client named it.
+        adapted: the model with each adapter, by name.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class Served:
         self.release: str | None = None
         self.parent: str | None = None
         self.adapter: str | None = None
+        self.path: str | None = None
         self.texts = TokenTexts(tokenizer)
         # Apart from the other threads, which must not wait behind a constraint that takes long.
         self._compilers, self._compiling = ThreadPoolExecutor(COMPILERS, "ownlm-compiler"), [0]
         self._readers = ThreadPoolExecutor(READERS, "ownlm-reader")
         self._frame = None if model.config.causal else frame_of(tokenizer, pair=False, causal=False)
-        self.adapted = {adapter: self._with(adapter) for adapter in worker.engine.adapters} if worker.engine else {}
+        self.adapted = {name: self._with(name, name) for name in worker.engine.adapters} if worker.engine else {}
 
     async def find_release(self) -> None:
         """Reads the model's files, in a thread, to know its release."""
@@ -88,9 +91,10 @@ class Served:
             kept = self.engine.weights if self.engine else str(self.model.compute_dtype)
             found = asyncio.to_thread(release_of, Path(self.model.source), self.tokenizer, self._merged, kept)
             self.release = await found
-            for name, served in self.adapted.items():
+            for served in self.adapted.values():
                 assert self.engine is not None
-                served.release = release_with(self.release, self.engine.adapters[name])
+                assert served.adapter is not None
+                served.release = release_with(self.release, self.engine.adapters[served.adapter])
 
     @property
     def engine(self) -> Engine | None:
@@ -194,14 +198,52 @@ class Served:
             Busy, Draining, EngineFailed: as the worker.
         """
         vectors: list[list[float]] = []
-        for batch in _batches(documents):
+        while len(vectors) < len(documents):
+            most = EMBEDDED_BETWEEN if self.engine is not None and self.worker.writing else EMBEDDED_AT_ONCE
+            batch = _batch(documents, len(vectors), most)
             vectors += await self.worker.call(functools.partial(self._embed, batch))
         return vectors
 
-    def _with(self, adapter: str) -> Served:
+    async def adapt(self, name: str, unique: str, folder: Path, path: str) -> Served:
+        """Lets the adapter of a folder answer to a name, in place of another that may have it.
+
+        Args:
+            name: what clients call it.
+            unique: what the engine calls it.
+            folder: where it is.
+            path: what clients call that place.
+
+        Raises:
+            ModelError: it is for another model, or cannot run beside others.
+            Busy, Draining, EngineFailed: as the worker.
+        """
+        assert self.engine is not None
+        engine = self.engine
+        adapter = await asyncio.to_thread(engine.read_adapter, folder)
+        await self.worker.call(lambda: engine.load_adapter(unique, adapter))
+        before, served = self.adapted.get(name), self._with(name, unique)
+        served.path, served.created = path, int(time.time())
+        if self.release is not None:
+            served.release = release_with(self.release, engine.adapters[unique])
+        self.adapted[name] = served
+        if before is not None:
+            await self._forget(before)
+        return served
+
+    async def unadapt(self, name: str) -> None:
+        """Lets an adapter answer no more."""
+        await self._forget(self.adapted.pop(name))
+
+    async def _forget(self, served: Served) -> None:
+        engine, adapter = self.engine, served.adapter
+        assert engine is not None and adapter is not None
+        # Whoever was let in before it went has been heard of by the engine before this is.
+        await self.worker.call(lambda: engine.unload_adapter(adapter))
+
+    def _with(self, name: str, adapter: str) -> Served:
         """The same model with an adapter: it shares threads, limits and engine with this one."""
         served = copy.copy(self)
-        served.name = served.adapter = adapter
+        served.name, served.adapter = name, adapter
         served.parent, served.adapted = self.name, {}
         return served
 
@@ -247,13 +289,9 @@ def _called(name: str, arguments: str) -> Mapping[str, Any]:
         return {"name": name, "arguments": arguments}
 
 
-def _batches(documents: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    batches: list[list[Sequence[int]]] = []
-    size = EMBEDDED_AT_ONCE
-    for document in documents:
-        size += len(document)
-        if size > EMBEDDED_AT_ONCE:
-            batches.append([])
-            size = len(document)
-        batches[-1].append(document)
-    return batches
+def _batch(documents: Sequence[Sequence[int]], start: int, most: int) -> Sequence[Sequence[int]]:
+    """The documents from ``start`` on that have so many tokens together, at least one."""
+    size, end = len(documents[start]), start + 1
+    while end < len(documents) and size + len(documents[end]) <= most:
+        size, end = size + len(documents[end]), end + 1
+    return documents[start:end]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -23,7 +25,14 @@ LINGERING = 0.5
 # Seconds for answers whose generation was ended by force to reach their clients.
 LAST_WORDS = 5
 _RETENTION_EVERY = 3600
+# Files besides connections: the store's, the model's, threads' and processes' own, and those being refused.
+_OTHER_FILES = 256
 _BACKLOG = 2048
+# Connections that are accepted before any of them is looked at; asyncio takes that for the backlog too. With more, a crowd
+# would take all files at once, and each one missing is a line in the log.
+_ACCEPTED_AT_ONCE = 16
+# Seconds within which the log says but once that files are missing.
+_SAID_EVERY = 60
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +61,40 @@ def listen(config: ServeConfig, with_keys: bool) -> socket.socket:
         found.bind(address)
     except OSError as error:
         found.close()
-        hint = "--port 0 takes any free one"
-        where = f"{config.host}:{config.port}"
-        raise UserError(f"this address cannot be listened on: {error.strerror}", where=where, hint=hint) from None
+        raise taken(config, error) from None
     return found
+
+
+def taken(config: ServeConfig, error: OSError) -> UserError:
+    """Why an address cannot be had."""
+    message = f"this address cannot be listened on: {error.strerror}"
+    return UserError(message, where=f"{config.host}:{config.port}", hint="--port 0 takes any free one")
+
+
+def connections_for(wanted: int) -> int:
+    """How many connections may be open, by what the system lets a process have; raises that as far as it goes.
+
+    One connection too many would keep the store's files from being opened, or the others from being accepted.
+    """
+    try:
+        import resource
+    except ImportError:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < need:
+        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return wanted
+    room = max(1, soft - _OTHER_FILES)
+    log.warning(
+        "fewer connections than asked for: the system allows too few open files",
+        extra={"fields": {"connections": room}},
+    )
+    return room
 
 
 def address_of(found: socket.socket, host: str) -> str:
@@ -80,20 +119,21 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 make_app(serving),
-                http=bounded(config.max_connections, config.read_timeout),
+                http=bounded(connections_for(config.max_connections), config.read_timeout),
                 ws="none",
                 lifespan="off",
                 loop="asyncio",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                backlog=_BACKLOG,
+                backlog=_ACCEPTED_AT_ONCE,
                 h11_max_incomplete_event_size=MOST_HEADER_BYTES,
                 timeout_graceful_shutdown=LAST_WORDS,
             )
         )
         self.serving, self._ready = serving, ready
         self.stopped_by: int | None = None
+        self._silent_until = 0.0
 
     def run_on(self, found: socket.socket) -> None:
         """Serves on a bound socket until a signal ends it."""
@@ -102,6 +142,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to answer; only then the server is called ready."""
         served, config = self.serving.served, self.serving.config
+        asyncio.get_running_loop().set_exception_handler(self._note)
         finding = asyncio.create_task(served.find_release())
         if config.keep_conversations:
             # No answer is stored without the release it came from.
@@ -109,7 +150,14 @@ class Server(uvicorn.Server):
         self._tasks = [finding]
         if config.retention is not None:
             self._tasks.append(asyncio.create_task(self._forget()))
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+            for found in sockets or ():
+                # The system lets many more wait than are accepted at once.
+                found.listen(_BACKLOG)
+        except OSError as error:
+            # Two may be bound to one address while neither listens, as when both load their models.
+            raise taken(config, error) from None
         self._ready()
 
     async def main_loop(self) -> None:
@@ -142,6 +190,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
         self.stopped_by = self.stopped_by or sig
         self.serving.drain()
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What goes wrong in no request, as a line in the log as any other."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            if loop.time() < self._silent_until:
+                return
+            self._silent_until = loop.time() + _SAID_EVERY
+            log.error("connections cannot be accepted: there are too many open files")
+            return
+        log.error(str(context.get("message")), exc_info=error)
 
     async def _drain(self) -> None:
         traffic, loop = self.serving.traffic, asyncio.get_running_loop()

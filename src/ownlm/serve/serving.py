@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
@@ -12,8 +13,10 @@ from ..store.store import Store
 from .config import ServeConfig
 from .edge import Notes, Traffic
 from .errors import ApiError
+from .lora import AdapterFolder
 from .metrics import Metrics
-from .security import Keys, Quota
+from .quota import Quota, Quotas
+from .security import Keys
 from .served import Capability, Served
 
 # Models that an error names.
@@ -31,6 +34,8 @@ class Serving:
         store: None without one.
         traffic: the requests under way.
         metrics: its counters.
+        quotas: what keys may use.
+        adapter_folder: where adapters are loaded from while it runs; None loads none.
     """
 
     config: ServeConfig
@@ -39,8 +44,13 @@ class Serving:
     store: Store | None = None
     traffic: Traffic = field(default_factory=Traffic)
     metrics: Metrics = field(init=False)
+    quotas: Quotas = field(init=False)
+    adapter_folder: AdapterFolder | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self.quotas = Quotas(self.store)
+        if self.config.lora_folder is not None:
+            self.adapter_folder = AdapterFolder(Path(self.config.lora_folder), self.served)
         worker, traffic, engine = self.served.worker, self.traffic, self.served.engine
         self.metrics = Metrics(
             {
@@ -81,8 +91,8 @@ class Serving:
         return served
 
     def quota(self, request: Request) -> Quota:
-        """What the request's key may still use."""
-        return Quota(self.store, key_of(request))
+        """What the request takes of what its key may use."""
+        return self.quotas.of(key_of(request))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -60,6 +60,8 @@ def serve(
     try:
         # A store whose keys were all revoked stays closed.
         keys = Keys(api_keys, opened) if api_keys or (opened and opened.keys.all()) else None
+        if config.lora_folder is not None and not Path(config.lora_folder).is_dir():
+            raise UserError("there is no such folder", where=f"--lora-folder {config.lora_folder}")
         # Before the model is loaded, so that a wrong address is told at once.
         with listen(config, keys is not None) as socket:
             network, tokenizer = load_model(model, dtype, device, adapter), load_tokenizer(model)
@@ -100,12 +102,13 @@ def engine_of(
     if not model.config.causal and model.config.head in ("none", "masked"):
         if draft_model is not None:
             raise UserError("the model writes nothing that a draft model could guess", where="draft_model")
-        if adapters:
+        if adapters or config.lora_folder is not None:
             message = "this model only makes vectors, and adapters are for answers"
             raise UserError(message, where="--lora", hint="merge one when it is loaded: --adapter")
         return None
     options: dict[str, Any] = {"max_sequences": config.max_sequences, "weights": config.weights}
     options |= {"draft_model": draft_model, "adapters": adapters}
+    options |= {"shared_prefill_tokens": config.shared_prefill_tokens}
     if config.cache_tokens is not None:
         options["cache_tokens"] = config.cache_tokens
     engine = Engine(model, tokenizer, **options)

@@ -22,6 +22,7 @@ from ..files import storage_errors
 HINT = "write sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/NAME"
 # How long SQLite waits for another process's write, in seconds.
 PATIENCE = 60.0
+_Turn = type(threading.Lock())
 # How a transaction on SQLite begins.
 _BEGIN = "ownlm_begin"
 
@@ -68,6 +69,36 @@ class Database:
         with self._errors(), self._turn, self.engine.connect() as connection:
             with connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def writing_now(self) -> Iterator[Connection]:
+        """As ``writing``, for what is not worth waiting for.
+
+        Raises:
+            StorageError: somebody else writes just now.
+        """
+        busy = StorageError("the store is busy", where=self.name, hint="try again in a moment")
+        if isinstance(self._turn, _Turn):
+            if not self._turn.acquire(blocking=False):
+                raise busy
+            self._turn.release()
+        with self._errors(), self._turn, self.engine.connect() as connection:
+            with self._impatient(connection), connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin():
+                if not self.is_sqlite:
+                    connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")
+                yield connection
+
+    @contextlib.contextmanager
+    def _impatient(self, connection: Connection) -> Iterator[None]:
+        """On this connection SQLite does not wait for other processes."""
+        driver: Any = connection.connection.driver_connection
+        if self.is_sqlite:
+            driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            if self.is_sqlite:
+                driver.execute(f"PRAGMA busy_timeout = {int(1000 * PATIENCE)}")
 
     def empty_log(self) -> None:
         """Brings SQLite's log into its file and cuts it to nothing, as far as readers let it; nothing elsewhere."""

@@ -7,6 +7,7 @@ kept is the SHA-256 of the whole key, compared in constant time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -16,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, or_, select, update
 
-from ..errors import UserError, nearest
+from ..errors import StorageError, UserError, nearest
 from .database import Database
 from .records import ROLES, ApiKey, Role
 from .redaction import cleaned
@@ -123,7 +124,8 @@ class Keys:
     def _note_use(self, key_id: str, now: datetime) -> None:
         # The condition again: many requests may have seen the old moment at once, and one write is enough.
         old = or_(KEYS.c.last_used.is_(None), KEYS.c.last_used < now - _USED_EVERY)
-        with self._database.writing() as connection:
+        # A key is good, whether or not that can be written now: on a full disk, or while another program writes.
+        with contextlib.suppress(StorageError), self._database.writing_now() as connection:
             connection.execute(update(KEYS).where(KEYS.c.id == key_id, old).values(last_used=now))
 
 

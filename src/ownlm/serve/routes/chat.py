@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ...store.records import Answer
 from ..errors import JSON, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import unless_left
+from ..leaving import in_time, unless_left
 from ..reading import StrictRoute
 from ..schemas.chat import ChatCompletion, ChatRequest
 from ..schemas.others import Rendered, RenderRequest, examples
@@ -36,7 +36,9 @@ HELLO = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 
 async def complete_chat(request: Request, body: ChatRequest) -> Response:
     """Continue a conversation."""
     served = serving_of(request).find(body.model, "chat")
-    chat = await unless_left(request.receive, _Chat.start(request, served, body))
+    # To render, tokenize and compile what was sent, and to wait for that, is a part of the request's time.
+    starting = in_time(_Chat.start(request, served, body), serving_of(request).config.timeout)
+    chat = await unless_left(request.receive, starting)
     if body.stream:
         return chat.generation.streamed(chat.chunks())
     try:
@@ -61,15 +63,17 @@ class _Chat:
 
     @classmethod
     async def start(cls, request: Request, served: Served, body: ChatRequest) -> _Chat:
-        constraint = await constraint_of(served, body)
+        constraint, asked = await constraint_of(served, body), body.max_completion_tokens or body.max_tokens
         options = sampling_options(
             body,
-            max_tokens=body.max_completion_tokens or body.max_tokens or served.context,
+            max_tokens=asked or served.context,
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
             constraint=constraint,
         )
         prompt = await served.render(body.messages, offered_tools(body))
-        generation = await Generation.start(request, served, [prompt.ids], options, "chatcmpl-")
+        generation = await Generation.start(
+            request, served, [prompt.ids], options, "chatcmpl-", open_ended=asked is None
+        )
         return cls(body, prompt.messages, generation)
 
     async def whole(self) -> dict[str, Any]:

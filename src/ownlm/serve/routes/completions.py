@@ -12,7 +12,7 @@ from ...engine.requests import Event
 from ...store.records import Answer
 from ..errors import JSON, ApiError, as_api_error
 from ..generation import DONE, Generation, event_of
-from ..leaving import unless_left
+from ..leaving import in_time, unless_left
 from ..reading import StrictRoute
 from ..schemas.others import MOST_PROMPTS, Completion, CompletionRequest, examples
 from ..served import Served
@@ -37,7 +37,9 @@ DEFAULT_TOKENS = 16
 async def complete(request: Request, body: CompletionRequest) -> Response:
     """Continue texts."""
     served = serving_of(request).find(body.model, "completions")
-    completion = await unless_left(request.receive, _Completion.start(request, served, body))
+    # To render, tokenize and compile what was sent, and to wait for that, is a part of the request's time.
+    starting = in_time(_Completion.start(request, served, body), serving_of(request).config.timeout)
+    completion = await unless_left(request.receive, starting)
     if body.stream:
         return completion.generation.streamed(completion.chunks())
     try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import struct
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic_core import to_json
 from starlette.responses import Response
 
-from ..errors import JSON, ApiError
+from ...engine.worker import Busy, Draining, EngineFailed
+from ..errors import ApiError
 from ..leaving import unless_left
 from ..reading import StrictRoute
 from ..schemas.others import EmbeddingRequest, Embeddings, examples
@@ -32,7 +35,9 @@ MOST_TOKENS = 300_000
 )
 async def embed(request: Request, body: EmbeddingRequest) -> Response:
     """Turn texts into vectors of length 1, whose products tell how near the texts are."""
-    return JSON(await unless_left(request.receive, _embed(request, body)))
+    made = await unless_left(request.receive, _embed(request, body))
+    # Numbers by the million: the standard library would keep everybody waiting for a second.
+    return Response(to_json(made), media_type="application/json")
 
 
 async def _embed(request: Request, body: EmbeddingRequest) -> dict[str, Any]:
@@ -53,11 +58,16 @@ async def _embed(request: Request, body: EmbeddingRequest) -> dict[str, Any]:
     try:
         async with asyncio.timeout(serving.config.timeout):
             vectors = await served.embed(documents)
+    except (Busy, Draining, EngineFailed):
+        await asyncio.to_thread(quota.cancel)
+        raise
     except TimeoutError:
         headers = {"x-should-retry": "false"}
         raise ApiError(504, "the texts took too long", code="deadline_exceeded", headers=headers) from None
     serving.metrics.prompt_tokens.inc(tokens)
     shape = _base64 if body.encoding_format == "base64" else list
+    if not all(math.isfinite(vector[0]) for vector in vectors):
+        raise ApiError(500, "the model gave no finite vector", code="engine_error")
     data = [{"object": "embedding", "index": i, "embedding": shape(vector)} for i, vector in enumerate(vectors)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": served.name, "usage": usage}

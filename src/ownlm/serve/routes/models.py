@@ -21,16 +21,17 @@ router = APIRouter(route_class=StrictRoute, tags=["models"])
 async def list_models(request: Request) -> Response:
     """The model that is served, and the same with each of its adapters."""
     served = serving_of(request).served
-    return JSON({"object": "list", "data": [_model(one) for one in (served, *served.adapted.values())]})
+    return JSON({"object": "list", "data": [card_of(one) for one in (served, *served.adapted.values())]})
 
 
 @router.get("/v1/models/{model:path}", response_model=Model, responses=ERRORS)
 async def show_model(request: Request, model: str) -> Response:
     """One model; its name may have slashes in it."""
-    return JSON(_model(serving_of(request).find(model)))
+    return JSON(card_of(serving_of(request).find(model)))
 
 
-def _model(served: Served) -> dict[str, Any]:
+def card_of(served: Served) -> dict[str, Any]:
+    """What is told of a model."""
     return {
         "id": served.name,
         "object": "model",

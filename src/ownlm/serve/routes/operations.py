@@ -16,6 +16,8 @@ router = APIRouter(tags=["operations"])
 _NOT: Responses = {503: {"model": Health, "description": "It is not"}}
 
 
+# Balancers ask with HEAD.
+@router.head("/health", include_in_schema=False)
 @router.get("/health", response_model=Health, responses=_NOT)
 async def health(request: Request) -> Response:
     """Whether the process is well; one that is not should be started anew."""
@@ -25,6 +27,7 @@ async def health(request: Request) -> Response:
     return JSON({"status": "draining" if serving.traffic.draining else "ok"})
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", response_model=Health, responses=_NOT)
 async def ready(request: Request) -> Response:
     """Whether new work is taken."""

@@ -30,12 +30,12 @@ class RefusalPart(Strict):
     refusal: str
 
 
-Text = str | Annotated[list[TextPart], Field(min_length=1, max_length=MOST_PARTS)]
+Text = str | Annotated[list[TextPart], Field(min_length=1, max_length=MOST_PARTS, fail_fast=True)]
 AnswerText = (
     str
     | Annotated[
         list[Annotated[TextPart | RefusalPart, Field(discriminator="type")]],
-        Field(min_length=1, max_length=MOST_PARTS),
+        Field(min_length=1, max_length=MOST_PARTS, fail_fast=True),
     ]
 )
 
@@ -77,7 +77,7 @@ class AssistantMessage(Strict):
 
     role: Literal["assistant"]
     content: AnswerText | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)] | None = None
     name: ShortText | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
@@ -100,7 +100,7 @@ class ToolMessage(Strict):
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)]
 
 
 class Function(Strict):
@@ -144,7 +144,7 @@ class AllowedTools(Strict):
     """Some of the tools, and whether one of them must be called."""
 
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MOST_TOOLS)]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MOST_TOOLS, fail_fast=True)]
 
 
 class AllowedToolsChoice(Strict):
@@ -196,7 +196,9 @@ class ChoiceFormat(Strict):
     """One of several texts. Not of OpenAI's."""
 
     type: Literal["choice"]
-    choices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+    choices: Annotated[
+        list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES, fail_fast=True)
+    ]
 
 
 class GrammarFormat(Strict):
@@ -223,12 +225,12 @@ class ChatRequest(Sampling):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """How many of the likeliest tokens come with each; needs logprobs."""
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedToolsChoice | None = None
     """Whether the model may, must not or must call a tool, or which; ``auto`` where there are tools."""
     parallel_tool_calls: bool | None = None
     """false leaves every call after the first away."""
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=8, fail_fast=True)] | None = None
     reasoning_effort: ShortText | None = None
     """Taken and ignored, as is verbosity."""
     verbosity: ShortText | None = None

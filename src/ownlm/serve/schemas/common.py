@@ -20,7 +20,10 @@ Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 
 
 class Strict(BaseModel):
-    """A part of a request: no coercion, no unknown names."""
+    """A part of a request: no coercion, no unknown names.
+
+    Lists have ``fail_fast``: the first wrong element is told. A million errors would take a gigabyte.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, protected_namespaces=())
 
@@ -59,7 +62,7 @@ class Sampling(Ignored):
     """Only the likeliest tokens that add up to this probability are drawn from."""
     n: int | None = Field(None, ge=1, le=MOST_ANSWERS)
     """Answers to each prompt."""
-    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS, fail_fast=True)] | None = None
     """Texts that end an answer."""
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
     """Makes drawn answers repeatable."""
@@ -86,10 +89,19 @@ class Sampling(Ignored):
     """Above 1 makes tokens of the prompt and the answer less likely. Not of OpenAI's."""
     min_tokens: int | None = Field(None, ge=0, lt=INT64)
     """Nothing ends an answer before it has so many tokens, but max_tokens and a format. Not of OpenAI's."""
-    stop_token_ids: Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(max_length=MOST_STOPS)] | None = None
+    stop_token_ids: (
+        Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(max_length=MOST_STOPS, fail_fast=True)] | None
+    ) = None
     """Further tokens that end an answer. Not of OpenAI's."""
     ignore_eos: bool | None = None
     """Whether to go on past the tokens that end an answer. Not of OpenAI's."""
+
+
+class PromptTokensDetails(BaseModel):
+    """Of a prompt's tokens."""
+
+    cached_tokens: int
+    """How many were found in the cache, and not read again."""
 
 
 class Usage(BaseModel):
@@ -98,6 +110,7 @@ class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int = 0
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class ErrorDetails(BaseModel):

@@ -1,4 +1,4 @@
-"""``/v1/completions``, ``/v1/embeddings``, ``/v1/models``, ``/v1/feedback``, ``/v1/chat/render`` and the server's own."""
+"""``/v1/completions``, ``/v1/embeddings``, ``/v1/models``, ``/v1/feedback``, ``/v1/chat/render``, adapters, and the rest."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ class CompletionRequest(Sampling):
 
     prompt: (
         str
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_PROMPTS)]
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+        | Annotated[list[Token], Field(min_length=1, fail_fast=True)]
+        | Annotated[
+            list[Annotated[list[Token], Field(min_length=1, fail_fast=True)]],
+            Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True),
+        ]
         | None
     ) = None
     """A text, several, or token ids. Left out, a document is begun."""
@@ -80,9 +83,14 @@ class EmbeddingRequest(Strict):
     """A name from /v1/models."""
     input: (
         Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Annotated[list[Token], Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1)]], Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True)
+        ]
+        | Annotated[list[Token], Field(min_length=1, fail_fast=True)]
+        | Annotated[
+            list[Annotated[list[Token], Field(min_length=1, fail_fast=True)]],
+            Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True),
+        ]
     )
     """A text, several, or token ids."""
     encoding_format: Literal["float", "base64"] | None = None
@@ -139,6 +147,53 @@ class Models(BaseModel):
     data: list[Model]
 
 
+AdapterName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+
+
+class LoadAdapter(Strict):
+    """An adapter that is to be loaded, as vLLM has it."""
+
+    lora_name: AdapterName
+    """What clients are to call it."""
+    lora_path: Annotated[str, Field(min_length=1, max_length=1024)]
+    """Where it is in the server's folder of adapters."""
+    load_inplace: bool | None = None
+    """Whether it takes the place of another of this name."""
+
+
+class UnloadAdapter(Strict):
+    """An adapter that is to go."""
+
+    lora_name: AdapterName
+    lora_int_id: int | None = None
+    """Taken and ignored."""
+
+
+class AdapterUnloaded(BaseModel):
+    """An adapter that has gone."""
+
+    id: str
+    object: Literal["model"]
+    deleted: bool
+
+
+class LoraAdapter(BaseModel):
+    """An adapter that is loaded."""
+
+    lora_name: str
+    lora_path: str | None
+    """Where it is in the folder; none for one that the server was started with."""
+    release: str | None
+
+
+class LoraAdapters(BaseModel):
+    """The adapters that are loaded, and the paths of those that could be."""
+
+    object: Literal["list"]
+    data: list[LoraAdapter]
+    available: list[str]
+
+
 class FeedbackRequest(Strict):
     """What somebody thinks of an answer."""
 
@@ -169,7 +224,7 @@ class RenderRequest(Strict):
 
     model: Annotated[str, Field(max_length=1024)]
     messages: Messages
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     add_generation_prompt: bool = True
     """Whether it ends with the words that ask for an answer."""
 
