@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     "runs": Command("runs", "runs", "Compare runs: settings that differ, losses, speed, memory, curves"),
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
+    "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
     "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),
     "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),

@@ -90,6 +90,11 @@ class TaskConfig(Config):
     long: Long = "skip"
     """Of an item longer than the model reads: skip it, or cut its beginning off; both are counted and told."""
 
+    @property
+    def takes_examples(self) -> bool:
+        """Whether worked examples can stand before its items."""
+        return True
+
     @abstractmethod
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """Measures a model on some items, after worked examples."""

@@ -34,6 +34,11 @@ class PerplexityTask(TaskConfig):
     )
     """What is measured."""
 
+    @property
+    def takes_examples(self) -> bool:
+        """A text stands for itself."""
+        return False
+
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure; there are no worked examples before a text that stands for itself."""
         text = Template(self.text, "text")

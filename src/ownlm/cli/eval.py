@@ -1,0 +1,123 @@
+"""``ownlm eval``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UserError
+from .answer import Answer, columns
+from .sampling import Adapter, Device, Dtype, ModelName
+
+# What the folder of an evaluation holds.
+FILES = ("report.html", "scores.json", "items.jsonl")
+
+Suites = Annotated[
+    list[str] | None, typer.Option("--suite", help="Tasks run together, such as core; may be repeated.", metavar="NAME")
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="A task, or a task file ending in .yaml; may be repeated.", metavar="NAME"),
+]
+Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
+Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
+Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
+Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
+
+
+def evaluate(
+    model: ModelName,
+    suite: Suites = None,
+    task: Tasks = None,
+    shots: Shots = "0",
+    data: Data = None,
+    limit: Limit = None,
+    out: Out = None,
+    adapter: Adapter = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> Answer:
+    """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
+
+    Every score comes with its 95% interval. What several items begin with is read once, and nothing is cut in silence: items
+    longer than the model reads are counted and told. Without a name, the tasks and suites are listed.
+    """
+    counts = shot_counts(shots)
+    if not suite and not task:
+        return _listed(model)
+    from .. import api
+    from ..evaluate.run import run_tasks, score_of
+    from ..evaluate.subject import Subject
+    from ..files import check_replaceable, new_folder, write_json, write_text
+    from ..report.evaluation import evaluation_report
+
+    folder = out or Path(f"evaluation-{Path(model).stem.replace(':', '-')}")
+    check_replaceable(folder, FILES)
+    subject = Subject(api.load_model(model, dtype, device, adapter), api.load_tokenizer(model), model)
+    ran = run_tasks(subject, task or (), suites=suite or (), data=data, shots=counts, limit=limit)
+    scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
+    tasks: list[dict[str, Any]] = [
+        {
+            "task": one.task.name,
+            "shots": one.shots,
+            "about": one.task.about,
+            "source": one.task.source,
+            "licence": one.task.licence,
+            "n": len(one.measured.records),
+            "long": one.measured.long,
+            "long_was": "their beginnings were cut off" if one.task.long == "cut" else "were left out",
+            "records": one.measured.records,
+        }
+        for one in ran
+    ]
+    with new_folder(folder) as place:
+        evaluation_report(model, scores, tasks).write(place / "report.html")
+        write_json(place / "scores.json", {"model": model, "scores": scores})
+        lines = [{"task": t["task"], "shots": t["shots"], **record} for t in tasks for record in t["records"]]
+        write_text(place / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    result = {
+        "model": model,
+        "scores": scores,
+        "long": {f"{t['task']}, {t['shots']} shots": t["long"] for t in tasks if t["long"]},
+        "report": str(folder / "report.html"),
+    }
+    return Answer(result, _text(result, tasks))
+
+
+def shot_counts(text: str) -> list[int]:
+    """Numbers of worked examples as they are typed: ``0,1,8``.
+
+    Raises:
+        UserError: they are no such numbers.
+    """
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or any(count < 0 for count in counts):
+        raise UserError(f"'{text}' is no list of counts", where="--shots", hint="such as 0,1,8")
+    return counts
+
+
+def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    rows = [("task", "shots", "metric", "value", "95% interval", "items")]
+    for score in result["scores"]:
+        value, low, high = (f"{score[key]:.4g}" for key in ("value", "low", "high"))
+        rows.append((score["task"], str(score["shots"]), score["metric"], value, f"{low} to {high}", f"{score['n']:,}"))
+    lines = [
+        f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
+    ]
+    return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
+
+
+def _listed(model: str) -> Answer:
+    from ..evaluate.suites import read_task, suite_names, task_names
+
+    tasks = [read_task(name)[0] for name in task_names()]
+    rows = [("task", "kind", "measures"), *((task.name, task.kind, task.about) for task in tasks)]
+    text = f"Name a task or a suite ({', '.join(suite_names())}):\n\n{columns(rows)}"
+    return Answer({"model": model, "tasks": task_names(), "suites": suite_names(), "scores": [], "report": None}, text)

@@ -1,0 +1,108 @@
+"""Runs tasks: items and examples chosen, the model asked, what was measured as scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError, UserError
+from .measurement import Measurement
+from .score import Score
+from .statistics import interval
+from .subject import Subject
+from .suites import find_data, read_task, tasks_of
+from .task import Item, Measured, TaskConfig, choose, read_items
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """One task with so many examples.
+
+    Attributes:
+        task: its configuration.
+        shots: worked examples shown.
+        measured: what it gave.
+    """
+
+    task: TaskConfig
+    shots: int
+    measured: Measured
+
+
+def run_tasks(
+    subject: Subject,
+    tasks: Sequence[str],
+    *,
+    suites: Sequence[str] = (),
+    data: Path | None = None,
+    shots: Sequence[int] = (0,),
+    limit: int | None = None,
+) -> list[Ran]:
+    """Runs tasks, each with every number of examples.
+
+    Args:
+        subject: the model.
+        tasks: names of tasks, or files.
+        suites: names of suites, whose tasks are run as well.
+        data: the folder that tasks' data is looked for in.
+        shots: numbers of worked examples.
+        limit: the most items of a task: the first ones.
+
+    Raises:
+        UserError: there is no such task or suite, nothing to run, or too few items for the examples.
+        ConfigError, DataError: a task's file or data is wrong.
+        ModelError: the model cannot do it.
+    """
+    names = tasks_of(tasks, suites)
+    if not names:
+        raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
+    if any(count < 0 for count in shots) or not shots:
+        raise UserError("worked examples are counted from 0", where="shots")
+    # All is read before anything runs: a wrong name at the end is told at once.
+    read = [_read(name, data, limit) for name in names]
+    found = []
+    for task, items, pool in read:
+        for count in dict.fromkeys(shots) if task.takes_examples else (0,):
+            chosen, examples = choose(task, items, pool if count else None, count)
+            found.append(Ran(task, count, task.measure(subject, chosen, examples)))
+    return found
+
+
+def measure_all(
+    subject: Subject,
+    tasks: Sequence[str],
+    data: Path | None,
+    shots: Sequence[int],
+    suites: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[Measurement]:
+    """The measurements of ``run_tasks``."""
+    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
+    return [measurement for one in ran for measurement in one.measured.measurements]
+
+
+def score_of(measurement: Measurement) -> Score:
+    """A measurement as a score with its 95% interval."""
+    low, high = interval(measurement)
+    return Score(
+        measurement.task,
+        measurement.metric.name,
+        measurement.value,
+        low,
+        high,
+        len(measurement),
+        measurement.shots,
+        measurement.model,
+    )
+
+
+def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+    task, folder = read_task(name)
+    items = read_items(find_data(task.data, folder, data, task.name), task.columns)
+    if not items:
+        raise DataError("there are no items", where=task.data)
+    pool = None
+    if task.shots.data is not None:
+        pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
+    return task, items[:limit], pool

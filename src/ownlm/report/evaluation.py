@@ -1,0 +1,104 @@
+"""The page of an evaluation: every score with its interval, how examples change it, and items to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .charts import LineChart
+from .page import Report
+
+# Items of a task that the page shows, right ones and wrong ones.
+SHOWN = 6
+# Characters of a text that it shows.
+MOST_TEXT = 600
+
+
+def evaluation_report(model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> Report:
+    """Builds the page.
+
+    Args:
+        model: its name.
+        scores: with task, metric, shots, value, low, high and n.
+        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, and records.
+    """
+    report = Report("Evaluation", model)
+    items = sum(task["n"] for task in tasks)
+    names = list(dict.fromkeys(task["task"] for task in tasks))
+    report.summary(
+        f"{items:,} items of {len(names)} task{'s' * (len(names) > 1)}. Beside each score stands the interval that holds the "
+        "value for all such items, not only these, with a confidence of 95%."
+    )
+    report.section("Scores")
+    rows = [
+        [
+            s["task"],
+            s["shots"],
+            s["metric"],
+            _number(s["value"]),
+            f"{_number(s['low'])} to {_number(s['high'])}",
+            s["n"],
+        ]
+        for s in scores
+    ]
+    report.table("Scores", ["task", "shots", "metric", "value", "95% interval", "items"], rows)
+    for task in tasks:
+        if task["long"]:
+            what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
+            report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
+    _add_curves(report, scores)
+    report.section("Tasks", "What each measures, and some of its items: right ones and wrong ones by turns.")
+    for task in tasks:
+        shots = f", {task['shots']} shots" if task["shots"] else ""
+        with report.fold(f"{task['task']}{shots}: {task['n']:,} items"):
+            about = [
+                task["about"],
+                task["source"] and f"Source: {task['source']}",
+                task["licence"] and f"Licence: {task['licence']}",
+            ]
+            report.note(". ".join(part.rstrip(".") for part in about if part) + ".")
+            shown = _some(task["records"])
+            if shown:
+                report.table("Items", list(shown[0]), [list(row.values()) for row in shown])
+    return report
+
+
+def _add_curves(report: Report, scores: Sequence[Mapping[str, Any]]) -> None:
+    """A chart for each metric that several numbers of examples were tried with."""
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for score in scores:
+        lines.setdefault(score["metric"], {}).setdefault(score["task"], []).append((score["shots"], score["value"]))
+    several = {
+        metric: {task: sorted(points) for task, points in tasks.items() if len(points) > 1}
+        for metric, tasks in lines.items()
+    }
+    if not any(several.values()):
+        return
+    report.section(
+        "Worked examples", "How scores change with the number of worked examples that stand before each item."
+    )
+    for metric, tasks in several.items():
+        if tasks:
+            report.chart(LineChart(metric, tasks, x="worked examples", markers=tuple(tasks)))
+
+
+def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """A few items as rows of a table: right and wrong ones by turns, as far as there are both."""
+    right = [record for record in records if record.get("right") == record.get("chosen", record.get("right"))]
+    wrong = [record for record in records if record not in right]
+    turns = [record for pair in zip(right, wrong, strict=False) for record in pair]
+    chosen = (turns or list(records))[:SHOWN]
+    return [{key: _short(value) for key, value in record.items() if key != "where"} for record in chosen]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " | ".join(_short(one) for one in value)
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) >= 100 or value == 0 else f"{value:.3f}"
