@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .api import generate, load_model, load_tokenizer, predict, train, train_tokenizer
+    from .api import evaluate, generate, load_model, load_tokenizer, predict, train, train_tokenizer
 
-__all__ = ["__version__", "generate", "load_model", "load_tokenizer", "predict", "train", "train_tokenizer"]
+__all__ = ["__version__", "evaluate", "generate", "load_model", "load_tokenizer", "predict", "train", "train_tokenizer"]
 
 
 def __getattr__(name: str) -> Any:

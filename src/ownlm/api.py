@@ -14,6 +14,9 @@ from .devices import choose_device, choose_dtype
 from .engine.engine import Engine
 from .engine.requests import SamplingOptions
 from .errors import ModelError, UserError, nearest
+from .evaluate.run import measure_all, score_of
+from .evaluate.score import Score
+from .evaluate.subject import Subject
 from .files import check_replaceable, new_folder
 from .model.adapters import load_adapter
 from .model.adapters import merge as merge_adapter
@@ -161,6 +164,36 @@ def predict(
     if model.config.head == "span":
         return answer(model, tokenizer, texts, AnswerOptions(**options), batch_tokens=batch_tokens)
     return fill(model, tokenizer, texts, batch_tokens=batch_tokens, **options)
+
+
+def evaluate(
+    model: Transformer,
+    tasks: Sequence[str] = (),
+    *,
+    suites: Sequence[str] = (),
+    data: str | Path | None = None,
+    shots: Sequence[int] = (0,),
+    limit: int | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> list[Score]:
+    """How well a model does on tasks: a score for each task, number of worked examples and metric.
+
+    Args:
+        model: as ``load_model`` gives it.
+        tasks: names of tasks (``ownlm eval MODEL`` lists them), or task files ending in .yaml.
+        suites: names of suites, whose tasks are run as well.
+        data: the folder that holds the tasks' data.
+        shots: how many worked examples stand before each item; each number is measured.
+        limit: the most items of a task.
+        tokenizer: None is the model's own.
+
+    Raises:
+        UserError: there is no such task or suite; a task's file or data is wrong; the model cannot do it.
+    """
+    subject = Subject(model, tokenizer or _own_tokenizer(model), "" if model.source is None else str(model.source))
+    place = None if data is None else Path(data)
+    found = measure_all(subject, tasks, place, shots, suites, limit)
+    return [score_of(measurement) for measurement in found]
 
 
 def _own_tokenizer(model: Transformer) -> Tokenizer:

@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
-from typing import Any
+from ..callable_package import make_callable
 
-
-class _Train(types.ModuleType):
-    """This package has the name of the function that users call, and importing any file of it would hide the function.
-
-    So the package itself can be called.
-    """
-
-    def __call__(self, *arguments: Any, **overrides: Any) -> Any:
-        return importlib.import_module("ownlm.api").train(*arguments, **overrides)
-
-
-sys.modules[__name__].__class__ = _Train
+make_callable(__name__)
