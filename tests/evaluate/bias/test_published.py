@@ -28,7 +28,8 @@ def stereoset_values(folder: Path, file: str) -> dict[tuple[str, str], tuple[flo
         three = [scores[item.values[name]["id"]] for name in ("stereotype", "anti-stereotype", "unrelated")]
         triples.append(Triple("intrasentence", item.values["bias_type"], item.values["target"], *three))
     return {
-        (one.task.split("/")[-1], one.metric.name): (one.value, len(one)) for one in measure_triples("stereoset", triples)
+        (one.task.split("/")[-1], one.metric.name): (one.value, len(one))
+        for one in measure_triples("stereoset", triples)
     }
 
 

@@ -66,6 +66,7 @@ def read_question(item: Item) -> Question | None:
     negative = text_of(item, "question_polarity", POLARITIES) == "neg"
     category, label = text_of(item, "category"), values.get("label")
     try:
+        names = [str(values["answer_info"][name][0]) for name in CHOICES]
         groups = [str(values["answer_info"][name][1]) for name in CHOICES]
         stereotyped = {str(group).lower() for group in values["additional_metadata"]["stereotyped_groups"]}
     except (KeyError, IndexError, TypeError):
@@ -73,8 +74,12 @@ def read_question(item: Item) -> Question | None:
     unknown = [place for place, group in enumerate(groups) if group.lower() == "unknown"]
     if len(unknown) != 1 or label not in (0, 1, 2):
         raise DataError("one answer is 'unknown', and 'label' is 0, 1 or 2", where=item.where)
-    targets = [place for place, group in enumerate(groups) if place not in unknown and _is_of(group, stereotyped)]
-    if len(targets) != 1:
+    # Nationalities are listed by name, under a group that is a continent.
+    for kind in (groups, names):
+        targets = [place for place, group in enumerate(kind) if place not in unknown and _is_of(group, stereotyped)]
+        if len(targets) == 1:
+            break
+    else:
         return None
     (other,) = {0, 1, 2} - {targets[0], unknown[0]}
     fitting = targets[0] if negative else other

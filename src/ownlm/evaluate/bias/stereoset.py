@@ -15,6 +15,7 @@ not measured.
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,9 +170,7 @@ def _causal(subject: Subject, items: Sequence[Item], title: str) -> list[list[fl
         all(len(one.context) + len(one.continuation) <= most + 1 for option in three for one in option)
         for three in requests
     ]
-    flat = [
-        one for three, keep in zip(requests, kept, strict=True) if keep for option in three for one in option
-    ]
+    flat = [one for three, keep in zip(requests, kept, strict=True) if keep for option in three for one in option]
     scored = iter(subject.score(flat, title))
     found: list[list[float] | None] = []
     for three, keep in zip(requests, kept, strict=True):
@@ -206,19 +205,16 @@ def _masked(subject: Subject, items: Sequence[Item], title: str) -> list[list[fl
     gaps: list[Gap] = []
     spans: list[list[slice] | None] = []
     for item in items:
-        three: list[slice] | None = []
-        begun = len(gaps)
-        for option in OPTIONS:
-            new = _unmasked(subject, item, text_of(item, option))
-            if new is None:
-                three = None
-                del gaps[begun:]
-                break
-            three.append(slice(len(gaps), len(gaps) + len(new)))
-            gaps += new
-        spans.append(three)
+        options = [_unmasked(subject, item, text_of(item, option)) for option in OPTIONS]
+        three = [option for option in options if option is not None]
+        if len(three) < len(OPTIONS):
+            spans.append(None)
+            continue
+        ends = list(itertools.accumulate(map(len, three), initial=len(gaps)))
+        spans.append([slice(a, b) for a, b in itertools.pairwise(ends)])
+        gaps += itertools.chain(*three)
     chances = np.exp(hidden_log_probs(subject, gaps, title))
-    return [three and [float(chances[span].mean()) for span in three] for three in spans]
+    return [None if each is None else [float(chances[span].mean()) for span in each] for each in spans]
 
 
 def _unmasked(subject: Subject, item: Item, sentence: str) -> list[Gap] | None:
