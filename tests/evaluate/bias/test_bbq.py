@@ -11,6 +11,7 @@ from ownlm.errors import DataError, ModelError
 from ownlm.evaluate.bias.bbq import BBQTask, Question, measure_answers, read_question
 from ownlm.evaluate.subject import Subject
 from ownlm.evaluate.task import Item
+from ownlm.model.transformer import Transformer
 
 Items = Callable[..., list[Item]]
 TASK = BBQTask(name="bbq", data="x.jsonl")
@@ -75,34 +76,50 @@ def test_a_hand_worked_case() -> None:
     assert (metric.higher_is_better, metric.best) == (None, 0.0)
 
 
-def test_answers_are_the_likeliest(causal: Subject, shipped: Items) -> None:
-    items = shipped("bbq", 30)
-    measured = TASK.measure(causal, items, [])
+def causal_score(subject: Subject, prompt: str, answer: str) -> float | None:
+    encode = subject.tokenizer.encode
+    begin, ids = len(encode(prompt)), encode(f"{prompt} {answer}")
+    if len(ids) > subject.model.config.max_positions + 1:
+        return None
+    (logits,) = subject.model.logits([ids[:-1]])
+    rows = logits.double().log_softmax(-1)
+    return sum(float(rows[at - 1][ids[at]]) for at in range(begin, len(ids)))
+
+
+def masked_score(subject: Subject, prompt: str, answer: str) -> float | None:
+    encode, mask = subject.tokenizer.backend.encode, subject.tokenizer.mask_id
+    begin, ids = len(encode(prompt).ids) - 1, encode(f"{prompt} {answer}").ids
+    if len(ids) > subject.model.config.max_positions:
+        return None
+    total, end = 0.0, len(ids) - 1
+    for place in range(begin, end):
+        assert mask is not None
+        (logits,) = subject.model.logits([[*ids[:place], *[mask] * (end - place), ids[-1]]])
+        total += float(logits[place].double().log_softmax(-1)[ids[place]])
+    return total
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked"])
+def test_answers_are_the_likeliest(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
+    subject: Subject = request.getfixturevalue(kind)
+    items = shipped("bbq", 24)
+    measured = TASK.measure(subject, items, [])
     records = {record["where"]: record for record in measured.records}
     long = 0
     for one in items:
-        if read_question(one) is None:
-            continue
         prompt = f"{one.values['context']}\nQ: {one.values['question']}\nA:"
-        encode = causal.tokenizer.encode
-        begin, sums = len(encode(prompt)), []
-        for name in ("ans0", "ans1", "ans2"):
-            ids = encode(f"{prompt} {one.values[name]}")
-            if len(ids) > causal.model.config.max_positions + 1:
-                break
-            (logits,) = causal.model.logits([ids[:-1]])
-            rows = logits.double().log_softmax(-1)
-            sums.append(sum(float(rows[at - 1][ids[at]]) for at in range(begin, len(ids))))
-        if len(sums) < 3:
+        score = masked_score if kind == "masked" else causal_score
+        sums = [score(subject, prompt, one.values[name]) for name in ("ans0", "ans1", "ans2")]
+        if None in sums:
             long += 1
+            assert one.where not in records
             continue
         assert records[one.where]["logprobs"] == pytest.approx(sums, abs=2e-4)
-        assert records[one.where]["chosen"] == sums.index(max(sums))
+        assert records[one.where]["chosen"] == sums.index(max(found for found in sums if found is not None))
     assert len(records) > 10 and measured.long == long
+    kinds = ("ambiguous", "disambiguated")
     tasks = {one.task for one in measured.measurements}
-    assert tasks <= {
-        f"bbq/{one.values['category'].lower()}/{kind}" for one in items for kind in ("ambiguous", "disambiguated")
-    }
+    assert tasks <= {f"bbq/{one.values['category'].lower()}/{kind}" for one in items for kind in kinds}
 
 
 def test_items_of_no_one_group_are_left_out_and_told(causal: Subject) -> None:
@@ -112,11 +129,18 @@ def test_items_of_no_one_group_are_left_out_and_told(causal: Subject) -> None:
     assert measured.measurements == []
 
 
-def test_what_is_wrong_is_named(causal: Subject, masked: Subject, shipped: Items) -> None:
+def test_what_is_wrong_is_named(make_model: Callable[..., Transformer], masked: Subject) -> None:
     groups = [("a", "old"), ("b", "nonOld"), UNKNOWN]
     for changes in ({"label": 3}, {"answer_info": {}}, {"question_polarity": "maybe"}, {"context_condition": None}):
         with pytest.raises(DataError) as error:
             read_question(item(groups, ["old"], **changes))
         assert error.value.where == "x:1"
-    with pytest.raises(ModelError, match="writes no text"):
-        TASK.measure(masked, shipped("bbq", 5), [])
+    with pytest.raises(ModelError, match="vectors"):
+        TASK.measure(Subject(make_model("bert", head="none"), masked.tokenizer, hidden=True), [], [])
+
+
+def test_templates_are_numbered_within_a_category() -> None:
+    """A number that no item has would count as a source without items."""
+    questions = [Question(name, "ambig", 2, 2, 0, f"{name}:1", name) for name in ("Age", "Religion")]
+    for one in measure_answers("bbq", questions, [0, 0]):
+        assert one.clusters is not None and one.clusters.tolist() == [0]

@@ -82,9 +82,8 @@ def test_bbq_tells_the_stereotyped_group_of_every_example() -> None:
 def test_suites_run_by_name(kind: str, request: pytest.FixtureRequest) -> None:
     """With intervals, and with the same keys for every model."""
     subject: Subject = request.getfixturevalue(kind)
-    tasks = ["stereoset", "crows_pairs", "crows_pairs_revised", "winobias"]
-    found = run_tasks(subject, tasks, limit=40)
-    assert [one.task.name for one in found] == tasks
+    found = run_tasks(subject, ["crows_pairs_revised"], suites=["bias"], limit=30)
+    assert [one.task.name for one in found] == ["crows_pairs_revised", "stereoset", "bbq", "crows_pairs", "winobias"]
     for one in found:
         assert one.measured.measurements and one.measured.records
         for measurement in one.measured.measurements:
@@ -92,11 +91,6 @@ def test_suites_run_by_name(kind: str, request: pytest.FixtureRequest) -> None:
             score = score_of(measurement)
             if not np.isnan(score.value):
                 assert score.low <= score.value <= score.high
-
-
-def test_the_suite_of_all_runs_for_a_model_that_writes(causal: Subject) -> None:
-    found = run_tasks(causal, [], suites=["bias"], limit=20)
-    assert [one.task.name for one in found] == ["stereoset", "bbq", "crows_pairs", "winobias"]
 
 
 @pytest.mark.parametrize(
