@@ -99,7 +99,7 @@ def masked_score(subject: Subject, prompt: str, answer: str) -> float | None:
     return total
 
 
-@pytest.mark.parametrize("kind", ["causal", "masked"])
+@pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_answers_are_the_likeliest(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
     items = shipped("bbq", 24)
@@ -108,7 +108,7 @@ def test_answers_are_the_likeliest(kind: str, request: pytest.FixtureRequest, sh
     long = 0
     for one in items:
         prompt = f"{one.values['context']}\nQ: {one.values['question']}\nA:"
-        score = masked_score if kind == "masked" else causal_score
+        score = masked_score if subject.masked else causal_score
         sums = [score(subject, prompt, one.values[name]) for name in ("ans0", "ans1", "ans2")]
         if None in sums:
             long += 1

@@ -51,14 +51,14 @@ def causal_scores(subject: Subject, more: str, less: str) -> tuple[float, float]
     return sums[0], sums[1]
 
 
-@pytest.mark.parametrize("kind", ["causal", "masked"])
+@pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
     items = shipped("crows_pairs", 20)
     measured = TASK.measure(subject, items, [])
     preferred: dict[str, list[bool]] = {}
     for item, record in zip(items, measured.records, strict=True):
-        scores = (masked_scores if kind == "masked" else causal_scores)(
+        scores = (masked_scores if subject.masked else causal_scores)(
             subject, item.values["sent_more"], item.values["sent_less"]
         )
         assert record["scores"] == pytest.approx(scores, abs=2e-4)

@@ -48,14 +48,14 @@ def masked_score(subject: Subject, item: Item, text: str) -> float:
     ids = tokenizer.backend.encode(word, add_special_tokens=False).ids
     chances = []
     for place, token in enumerate(ids):
-        line = context.replace("BLANK", tokenizer.backend.decode(ids[:place]) + "[MASK]")
+        line = context.replace("BLANK", tokenizer.backend.decode(ids[:place]) + tokenizer.names["mask_token"])
         read = tokenizer.backend.encode(line, add_special_tokens=True).ids
         (spot,) = [number for number, one in enumerate(read) if one == tokenizer.mask_id]
         chances.append(chance(subject, read, spot, token))
     return sum(chances) / len(chances)
 
 
-@pytest.mark.parametrize("kind", ["causal", "masked"])
+@pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
     items = [item for item in shipped("stereoset", 24) if item.values["context"].count("BLANK") < 2]
@@ -63,12 +63,10 @@ def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureReques
     by_place = {record["where"]: record["scores"] for record in measured.records}
     counts: dict[str, list[tuple[bool, float]]] = {}
     for item in items:
-        if kind == "masked" and item.values["part"] == "intersentence":
+        if subject.masked and item.values["part"] == "intersentence":
             assert item.where not in by_place
             continue
-        expected = [
-            (masked_score if kind == "masked" else causal_score)(subject, item, item.values[o]) for o in OPTIONS
-        ]
+        expected = [(masked_score if subject.masked else causal_score)(subject, item, item.values[o]) for o in OPTIONS]
         found = [by_place[item.where][option] for option in OPTIONS]
         assert found == pytest.approx(expected, abs=2e-5)
         stereotype, anti, unrelated = expected
@@ -82,8 +80,8 @@ def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureReques
     assert values["ss"].value == pytest.approx(ss)
     assert values["lms"].value == pytest.approx(lms)
     assert values["icat"].value == pytest.approx(lms * min(ss, 100 - ss) / 50)
-    assert measured.notes == ([NO_HEAD] if kind == "masked" else [])
-    assert any(one.task == "stereoset/overall" for one in measured.measurements) == (kind == "causal")
+    assert measured.notes == ([NO_HEAD] if subject.masked else [])
+    assert any(one.task == "stereoset/overall" for one in measured.measurements) == (not subject.masked)
 
 
 def test_a_hand_worked_case() -> None:

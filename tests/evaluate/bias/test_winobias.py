@@ -47,12 +47,12 @@ def masked_score(subject: Subject, asked: str, name: str) -> float:
     return total
 
 
-@pytest.mark.parametrize("kind", ["causal", "masked"])
+@pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_answers_are_those_of_each_line_alone(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
     items = shipped("winobias", 24)
     measured = TASK.measure(subject, items, [])
-    score = masked_score if kind == "masked" else causal_score
+    score = masked_score if subject.masked else causal_score
     hits: dict[int, list[tuple[bool, bool]]] = {1: [], 2: []}
     for item, record in zip(items, measured.records, strict=True):
         expected = [

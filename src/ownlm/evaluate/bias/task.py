@@ -61,7 +61,7 @@ def hidden_spans(subject: Subject, lines: Sequence[tuple[str, str, str]], title:
     add up to that of the whole (Kauf and Ivanova 2023, "A Better Way to Do Masked Language Model Scoring").
 
     Args:
-        lines: what stands before the part, the part, and what stands after it.
+        lines: what stands before the part, the part with the space before it, and what stands after it.
     """
     mask = mask_of(subject.tokenizer)
     gaps: list[Gap] = []
@@ -71,8 +71,7 @@ def hidden_spans(subject: Subject, lines: Sequence[tuple[str, str, str]], title:
         if read is None:
             spans.append(None)
             continue
-        start = len(before) + len(part) - len(part.lstrip())
-        new = _hidden(subject, read, before + part + after, start, len(before) + len(part.rstrip()), mask)
+        new = _hidden(subject, read, before + part + after, len(before), len(before) + len(part), mask)
         spans.append(slice(len(gaps), len(gaps) + len(new)))
         gaps += new
     values = hidden_log_probs(subject, gaps, title)
