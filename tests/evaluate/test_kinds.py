@@ -13,8 +13,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from ownlm.config import validate
-from ownlm.errors import DataError, ModelError
+from ownlm.engine.engine import Engine
+from ownlm.engine.requests import SamplingOptions
+from ownlm.errors import ConfigError, DataError, ModelError
 from ownlm.evaluate.kinds.choice import ChoiceTask
+from ownlm.evaluate.kinds.generate import GenerateTask
 from ownlm.evaluate.kinds.text import ContinuationTask, PerplexityTask
 from ownlm.evaluate.subject import Subject, rolling_windows
 from ownlm.evaluate.task import Item, choose
@@ -184,3 +187,67 @@ def test_more_examples_keep_the_fewer(tmp_path: Path) -> None:
     task = choice_task()
     drawn = [json.dumps([e.values for e in choose(task, ITEMS, None, count)[1]])[1:-1] for count in (1, 2, 3)]
     assert drawn[2].startswith(drawn[1]) and drawn[1].startswith(drawn[0])
+
+
+def generate_task(**changes: Any) -> GenerateTask:
+    values = {"name": "g", "data": "x.jsonl", "prompt": "Q: {{ q }}\nA:", "max_tokens": 6, "metrics": ["exact"]}
+    return validate(GenerateTask, values | {"answers": "{{ options[gold] }}"} | changes)
+
+
+def test_answers_are_the_engines_and_compared_with_the_right_ones(subject: Subject) -> None:
+    prompts = [f"Q: {item.values['q']}\nA:" for item in ITEMS]
+    engine = Engine(subject.model, subject.tokenizer)
+    said = [one.text.strip() for one in engine.generate(prompts, SamplingOptions(temperature=0, max_tokens=6))]
+    items = [
+        Item(
+            {
+                **item.values,
+                "right": text if i % 2 else ["no", f" {text} "],
+                "rules": [{"rule": "lacks", "value": "zzz"}],
+            },
+            "",
+        )
+        for i, (item, text) in enumerate(zip(ITEMS, said, strict=True))
+    ]
+    items[0] = Item(
+        {**items[0].values, "right": "something else", "rules": [{"rule": "contains", "value": "zzz"}] * 2}, ""
+    )
+    metrics = ["exact", "rules", "rules_each", "json", "chrf", "pattern"]
+    task = generate_task(answers="{{ right }}", rules="{{ rules }}", pattern="[^q]", metrics=metrics)
+    measured = task.measure(subject, items, [])
+    assert [record["answer"] for record in measured.records] == said
+    by_name = {m.metric.name: m.value for m in measured.measurements}
+    some = sum(bool(text) for text in said[1:])
+    assert by_name["exact"] == 4 / 5 and by_name["rules"] == some / 5 and by_name["rules_each"] == some / 6
+    assert set(measured.records[0]) == {"where", "prompt", "answer", "right_answers", "rules_kept"}
+
+
+def test_examples_stand_before_or_are_earlier_turns(subject: Subject) -> None:
+    (prompt,) = generate_task()._prompts(subject, ITEMS[:1], ITEMS[1:3])
+    text = "Q: ice is\nA: cold\n\nQ: a cat says\nA: meow\n\nQ: the sky is\nA:"
+    assert subject.tokenizer.decode(prompt) == text
+    (prompt,) = generate_task(chat=True, prompt="{{ q }}?")._prompts(subject, ITEMS[:1], ITEMS[1:2])
+    turns = [("user", "ice is?"), ("assistant", "cold"), ("user", "the sky is?")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    assert prompt == subject.tokenizer.render(messages, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize("long", ["skip", "cut"])
+def test_a_prompt_that_leaves_no_room_is_counted(subject: Subject, long: str) -> None:
+    items = [*ITEMS, Item({"q": "a" * 300, "options": ["x"], "gold": 0}, "x:6")]
+    measured = generate_task(long=long).measure(subject, items, [])
+    assert measured.long == 1 and len(measured.records) == len(ITEMS) + (long == "cut")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answers": None}, "the metric 'exact' needs 'answers'"),
+        ({"metrics": ["rules_each"]}, "the metric 'rules_each' needs 'rules'"),
+        ({"metrics": ["pattern"]}, "the metric 'pattern' needs 'pattern'"),
+        ({"metrics": ["pattern"], "pattern": "("}, "no regular expression"),
+    ],
+)
+def test_what_a_metric_needs_is_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate_task(**changes)

@@ -94,7 +94,7 @@ class Subject:
         first = self._first
         requests, counts = [], []
         for ids in self.tokenizer.encode_many(texts):
-            windows = list(rolling_windows(self._with_bos(ids), first, self.model.config.max_positions))
+            windows = list(rolling_windows(self.with_bos(ids), first, self.model.config.max_positions))
             requests += windows
             counts.append(len(windows))
         scored = iter(self.score(requests, title))
@@ -105,7 +105,7 @@ class Subject:
         with Progress(title, unit="tokens", hidden=self.hidden) as progress:
             return log_likelihoods(self.model, requests, progress=lambda tokens: progress.update(tokens))
 
-    def answers(self, prompts: Sequence[str], options: SamplingOptions) -> list[Completion]:
+    def answers(self, prompts: Sequence[str | Sequence[int]], options: SamplingOptions) -> list[Completion]:
         """What the model writes after each prompt.
 
         Raises:
@@ -125,7 +125,8 @@ class Subject:
             )
         return first
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
+    def with_bos(self, ids: list[int]) -> list[int]:
+        """A text's ids with the beginning-of-text token before them, where the model is meant to have one."""
         bos = self.tokenizer.bos_id
         return [bos, *ids] if self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos] else ids
 
@@ -133,7 +134,7 @@ class Subject:
         moved = [_spaces_moved(*pair) for pair in pairs]
         # Contexts stand before several continuations each.
         contexts = list(dict.fromkeys(context for context, _ in moved if context))
-        ids_of = dict(zip(contexts, map(self._with_bos, self.tokenizer.encode_many(contexts)), strict=True))
+        ids_of = dict(zip(contexts, map(self.with_bos, self.tokenizer.encode_many(contexts)), strict=True))
         wholes = self.tokenizer.encode_many([context + continuation for context, continuation in moved])
         found = []
         for place, ((context, continuation), whole) in enumerate(zip(moved, wholes, strict=True)):
@@ -142,7 +143,7 @@ class Subject:
                 ids, rest = ([self._first], whole) if whole[:1] != [self._first] else (whole[:1], whole[1:])
             else:
                 ids = ids_of[context]
-                rest = self._with_bos(whole)[len(ids) :]
+                rest = self.with_bos(whole)[len(ids) :]
             if not rest:
                 what = (
                     "the continuation is empty"
