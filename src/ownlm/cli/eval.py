@@ -62,14 +62,14 @@ def evaluate(
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
     tasks: list[dict[str, Any]] = [
         {
-            "task": one.task.name,
+            "task": one.task,
             "shots": one.shots,
-            "about": one.task.about,
-            "source": one.task.source,
-            "licence": one.task.licence,
-            "n": len(one.measured.records),
+            "about": one.about,
+            "source": one.source,
+            "licence": one.licence,
+            "n": len(one.measured.measurements[0]),
             "long": one.measured.long,
-            "long_was": "their beginnings were cut off" if one.task.long == "cut" else "were left out",
+            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
             "records": one.measured.records,
         }
         for one in ran
