@@ -105,6 +105,7 @@ def score_of(measurement: Measurement) -> Score:
         len(measurement),
         measurement.shots,
         measurement.model,
+        measurement.metric.best,
     )
 
 

@@ -14,15 +14,18 @@ SHOWN = 6
 MOST_TEXT = 600
 
 
-def evaluation_report(model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> Report:
+def evaluation_report(
+    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+) -> Report:
     """Builds the page.
 
     Args:
         model: its name.
         scores: with task, metric, shots, value, low, high and n.
-        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, and records.
+        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, notes and records.
+        title: the page's.
     """
-    report = Report("Evaluation", model)
+    report = Report(title, model)
     items = sum(task["n"] for task in tasks)
     names = list(dict.fromkeys(task["task"] for task in tasks))
     report.summary(
@@ -46,6 +49,8 @@ def evaluation_report(model: str, scores: Sequence[Mapping[str, Any]], tasks: Se
         if task["long"]:
             what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
             report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
+        for note in task["notes"]:
+            report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
     report.section("Tasks", "What each measures, and some of its items: right ones and wrong ones by turns.")
     for task in tasks:
