@@ -33,18 +33,13 @@ def evaluation_report(
         "value for all such items, not only these, with a confidence of 95%."
     )
     report.section("Scores")
-    rows = [
-        [
-            s["task"],
-            s["shots"],
-            s["metric"],
-            _number(s["value"]),
-            f"{_number(s['low'])} to {_number(s['high'])}",
-            s["n"],
-        ]
-        for s in scores
-    ]
-    report.table("Scores", ["task", "shots", "metric", "value", "95% interval", "items"], rows)
+    rows = []
+    for s in scores:
+        best = "" if s.get("best") is None else _number(s["best"])
+        between = f"{_number(s['low'])} to {_number(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+    columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
+    report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
         if task["long"]:
             what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
