@@ -72,7 +72,7 @@ class Subject:
             DataError: a continuation is empty, or becomes no token of its own.
             ModelError: the model writes no text.
         """
-        requests = self._requests(pairs)
+        requests = self.requests(pairs)
         most = self.model.config.max_positions + 1
         too_long = [i for i, request in enumerate(requests) if len(request.context) + len(request.continuation) > most]
         found: list[Likelihood | None] = [None] * len(requests)
@@ -91,7 +91,7 @@ class Subject:
 
         Each token is predicted once, in windows as full as possible, whose first token stands after one token of context.
         """
-        first = self._first
+        first = self.first
         requests, counts = [], []
         for ids in self.tokenizer.encode_many(texts):
             windows = list(rolling_windows(self.with_bos(ids), first, self.model.config.max_positions))
@@ -116,7 +116,12 @@ class Subject:
         return self._engine.generate(list(prompts), options)
 
     @property
-    def _first(self) -> int:
+    def first(self) -> int:
+        """The token that stands before a text that begins with nothing.
+
+        Raises:
+            ModelError: the tokenizer has none.
+        """
         first = self.tokenizer.eos_id if self.tokenizer.bos_id is None else self.tokenizer.bos_id
         if first is None:
             raise ModelError(
@@ -130,7 +135,8 @@ class Subject:
         bos = self.tokenizer.bos_id
         return [bos, *ids] if self.tokenizer.adds_bos and bos is not None and ids[:1] != [bos] else ids
 
-    def _requests(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
+    def requests(self, pairs: Sequence[tuple[str, str]]) -> list[Request]:
+        """Contexts and continuations as ids; arguments and errors as of ``likelihoods``."""
         moved = [_spaces_moved(*pair) for pair in pairs]
         # Contexts stand before several continuations each.
         contexts = list(dict.fromkeys(context for context, _ in moved if context))
@@ -140,7 +146,7 @@ class Subject:
         for place, ((context, continuation), whole) in enumerate(zip(moved, wholes, strict=True)):
             if not context:
                 # Where the text brings its own first token, it is not asked for.
-                ids, rest = ([self._first], whole) if whole[:1] != [self._first] else (whole[:1], whole[1:])
+                ids, rest = ([self.first], whole) if whole[:1] != [self.first] else (whole[:1], whole[1:])
             else:
                 ids = ids_of[context]
                 rest = self.with_bos(whole)[len(ids) :]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from ..bias.bbq import BBQTask
+from ..bias.crows_pairs import CrowSPairsTask
+from ..bias.stereoset import StereoSetTask
+from ..bias.winobias import WinoBiasTask
 from ..task import TaskConfig
 from .choice import ChoiceTask
 from .generate import GenerateTask
 from .text import ContinuationTask, PerplexityTask
 
 KINDS: dict[str, type[TaskConfig]] = {
+    "bbq": BBQTask,
     "choice": ChoiceTask,
     "continuation": ContinuationTask,
+    "crows_pairs": CrowSPairsTask,
     "generate": GenerateTask,
     "perplexity": PerplexityTask,
+    "stereoset": StereoSetTask,
+    "winobias": WinoBiasTask,
 }
