@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "bench serve": Command(
         "bench", "serve", "How fast a model, or a running server, answers: one request and many at once"
     ),
+    "gate": Command("gate", "gate", "Whether a model may take another's place, by a file of gates"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),
