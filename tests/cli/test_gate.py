@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ownlm.evaluate.facts import facts_of, likeliest_answers
+from ownlm.evaluate.gate_facts import facts_of, likeliest_answers
 from ownlm.evaluate.gate_config import NeverAgainConfig
 
 TASK = """

@@ -65,7 +65,7 @@ def gate(
     measures = _measured(subject, asked, tasks, data, limit)
     texts: list[str] | None = None
     if asked.never_again:
-        from ..evaluate.facts import likeliest_answers
+        from ..evaluate.gate_facts import likeliest_answers
 
         texts = likeliest_answers(subject, asked.never_again)
     del subject
@@ -96,7 +96,7 @@ def _subject(name: str, dtype: str, device: str, adapter: str | None) -> Subject
 def _measured(
     subject: Subject, asked: GatesConfig, tasks: dict[int, list[str]], data: Path | None, limit: int | None
 ) -> Measures:
-    from ..evaluate.facts import facts_of
+    from ..evaluate.gate_facts import facts_of
     from ..evaluate.gates import Measures
     from ..evaluate.run import measure_all
 
