@@ -41,6 +41,9 @@ COMMANDS: Mapping[str, Command] = {
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
+    "explain": Command(
+        "explain", "explain", "How a model reads a text: surprise, attention, layer by layer, what comes next"
+    ),
     "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),
     "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
