@@ -99,6 +99,10 @@ def explain(
         context = WatchedAttention(model.config.causal, seen)
         model(torch.tensor(ids, device=model.device), positions, context)
         stream = torch.stack(taken)
+    if not stream.isfinite().all():
+        raise ModelError(
+            "the model's stream holds values that are no numbers", where=name or None, hint="check its weights"
+        )
     writer = _Writer(tokenizer)
     found = _Found([], [])
     if kind == "causal":

@@ -22,6 +22,12 @@
     return share >= 0.0995 ? `${Math.round(100 * share)}%` : `${(100 * share).toFixed(1)}%`;
   }
 
+  function strongest(row) {
+    let best = 0;
+    for (let column = 1; column < count; column++) if (weights(row, column) > weights(row, best)) best = column;
+    return best;
+  }
+
   function point(row, column) {
     query = Math.max(0, Math.min(count - 1, row));
     key = Math.max(0, Math.min(count - 1, column));
@@ -58,8 +64,7 @@
   async function choose(map, scroll) {
     const number = maps.indexOf(map);
     const source = map.querySelector("img").src;
-    const found = await read(source);
-    weights = found;
+    weights = await read(source);
     maps.forEach((other) => other.setAttribute("aria-pressed", other === map));
     panel.hidden = false;
     panel.querySelector("h3").textContent = map.getAttribute("aria-label");
@@ -68,17 +73,13 @@
       .filter(([, share]) => share !== null)
       .map(([name, share]) => `${name} ${percent(share)}`).join(" · ");
     large.querySelector("img").src = source;
-    point(query, key);
+    point(query, strongest(query));
     list();
     if (scroll && getComputedStyle(panel).position === "static") panel.scrollIntoView({ block: "start" });
   }
 
   maps.forEach((map) => map.addEventListener("click", () => choose(map, true)));
-  looks.forEach((button, place) => button.addEventListener("click", () => {
-    let best = 0;
-    for (let column = 1; column < count; column++) if (weights(place, column) > weights(place, best)) best = column;
-    point(place, best);
-  }));
+  looks.forEach((button, place) => button.addEventListener("click", () => point(place, strongest(place))));
   const follow = (event) => {
     const box = large.getBoundingClientRect();
     point(Math.floor((event.clientY - box.top) / box.height * count), Math.floor((event.clientX - box.left) / box.width * count));

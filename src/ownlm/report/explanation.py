@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..units import format_number, plural
+from ..units import plural
 from .charts import LineChart
 from .gray_png import gray_png
 from .page import BarRow, Figure, Report, part_of_room, render, visible
@@ -330,14 +330,16 @@ def _add_attention(report: Report, explanation: Explanation) -> None:
         heads = [head for head in explanation.heads if place in head.names]
         strongest = sorted(heads, key=lambda head: -head.measures[place])[:8]
         names = ", ".join(f"{head.layer}.{head.head} ({percent(head.measures[place])})" for head in strongest)
-        rows.append((pattern.name, pattern.letter, pattern.meaning, pattern.places, len(heads), names or "–"))
-    columns = ["looks at", "sign", "which is", "places", "heads", "strongest, as layer.head"]
-    report.table("What heads look at", columns, rows, note=_ABOUT_NAMES)
+        bar = [("first", len(heads) / len(explanation.heads))]
+        values = [f"{len(heads):,}", f"{pattern.places:,}", names or "–"]
+        rows.append(BarRow(f"{pattern.letter}  {pattern.name}", bar, values, pattern.meaning))
+    columns = ["looks at", "heads", "places", "strongest, as layer.head"]
+    report.bars("What heads look at", columns, rows, caption=_ABOUT_NAMES)
     layers = [list(heads) for _, heads in itertools.groupby(explanation.heads, key=lambda head: head.layer)]
     grid = [[(head, _head_label(head, explanation), gray_png(255 - head.weights)) for head in row] for row in layers]
     data = {
         "tokens": [shown(text) for text in explanation.tokens[: explanation.shown]],
-        "patterns": [f"{pattern.name}" for pattern in explanation.patterns],
+        "patterns": [pattern.name for pattern in explanation.patterns],
         "measures": [[None if np.isnan(x) else round(x, 4) for x in head.measures] for head in explanation.heads],
         "names": [head.names for head in explanation.heads],
     }
@@ -388,10 +390,11 @@ def _add_layers(report: Report, explanation: Explanation) -> None:
 
 
 def _cell(guess: Guess) -> dict[str, Any]:
-    below = percent(guess.best.probability)
-    if guess.rank is not None and guess.rank > 1:
-        below = f"{below} · right: {format_number(guess.rank)}., {percent(guess.right or 0)}"
-    return {"text": shown(guess.best.text), "right": guess.rank == 1, "share": guess.best.probability, "below": below}
+    best = guess.best
+    wrong = guess.rank is not None and guess.rank > 1
+    right = f"right: no. {guess.rank:,}, {percent(guess.right or 0)}" if wrong else ""
+    first = percent(best.probability)
+    return {"text": shown(best.text), "first": guess.rank == 1, "share": best.probability, "below": [first, right]}
 
 
 _ABOUT_TEXT = {
