@@ -8,23 +8,20 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
+from ownlm.report.explained import Candidate, Explanation, Guess, Head, Pattern, Place
 from ownlm.report.explanation import (
     MOST_COLUMNS,
-    Candidate,
-    Explanation,
-    Guess,
-    Head,
-    Pattern,
-    Place,
     explanation_report,
     percent,
     shown,
@@ -108,6 +105,21 @@ class Outline(HTMLParser):
         self.text += data
 
 
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A headless Chromium; without one the test is skipped."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no chromium here to look at the page with")
+    with playwright.sync_playwright() as driver:
+        window = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        try:
+            yield window
+        finally:
+            window.close()
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (64, 64)])
 def test_a_gray_image_is_what_any_reader_reads(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
@@ -155,12 +167,13 @@ def test_whatever_stands_in_a_token_is_text() -> None:
 
 def test_tokens_on_their_own_are_seen() -> None:
     assert [shown(text) for text in (" a", "\n", "\t", "", "\x00")] == ["·a", "⏎", "⇥", "∅", "⟨U+0000⟩"]
-    assert [percent(share) for share in (1.0, 0.432, 0.0234, 0.0001, 0.9996, 0.0)] == [
+    assert [percent(share) for share in (1.0, 0.432, 0.0234, 0.0001, 0.9996, 0.0, 1e-9)] == [
         "100%",
         "43%",
         "2.3%",
         "<0.1%",
         "100%",
+        "0%",
         "<0.1%",
     ]
 
@@ -186,6 +199,20 @@ def test_thirty_layers_of_nine_heads_are_a_small_page() -> None:
     assert len(html) < 2_500_000
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_to_complain_of(tmp_path: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    path = write_explanation(make_explanation([f" t{n}" for n in range(12)]), tmp_path / "page.html")
+    with open_browser() as window:
+        # Axe is put into the page, which lets no script in but its own.
+        page = window.new_page(color_scheme=scheme, bypass_csp=True)
+        page.goto(path.as_uri())
+        page.locator(".chosen").wait_for()
+        options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+        found = axe.Axe().run(page, options=options).response["violations"]
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found] == []
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (380, False)])
 def test_it_looks_as_it_should(
     screenshot: Callable[..., NDArray[np.float32]], tmp_path: Path, width: int, dark: bool
@@ -199,13 +226,9 @@ def test_it_looks_as_it_should(
 
 def test_a_head_is_chosen_and_its_pairs_are_read(tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("there is no chromium here to look at the page with")
     explanation = make_explanation([f" t{n}" for n in range(12)])
     path = write_explanation(explanation, tmp_path / "page.html")
-    with playwright.sync_playwright() as driver:
-        window = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+    with open_browser() as window:
         page = window.new_page(viewport={"width": 390, "height": 800})
         problems: list[str] = []
         page.on("console", lambda message: problems.append(message.text))
@@ -231,4 +254,3 @@ def test_a_head_is_chosen_and_its_pairs_are_read(tmp_path: Path) -> None:
         assert strongest[:2] == [f"{row + 1} ·t{row + 1}", f"{column} ·t{column}"]
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert problems == []
-        window.close()

@@ -12,7 +12,7 @@ from .sampling import Adapter, Device, ModelName
 from .usage import whole_text
 
 if TYPE_CHECKING:
-    from ..report.explanation import Explanation
+    from ..report.explained import Explanation
 
 # Cells of the longest bar.
 BAR = 24

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..report.explanation import Pattern
+from ..report.explained import Pattern
 
 # A head is named after a pattern that gets at least this share of its weight, on average over the places ...
 NAMED_FROM = 0.5
@@ -106,10 +106,8 @@ class Targets:
         even = self.measure(visible.float() / visible.sum(-1, keepdim=True))
         enough = torch.tensor([pattern.places >= LEAST_PLACES for pattern in self.patterns], device=measured.device)
         named = (measured >= NAMED_FROM) & (measured >= TIMES_EVEN * even) & enough
-        return [
-            sorted(row.nonzero().flatten().tolist(), key=lambda place, head=head: -float(measured[head, place]))
-            for head, row in enumerate(named)
-        ]
+        strongest = measured.argsort(dim=-1, descending=True).tolist()
+        return [[place for place in order if row[place]] for order, row in zip(strongest, named.tolist(), strict=True)]
 
 
 def find_targets(ids: Sequence[int], causal: bool, framed: Sequence[int] = ()) -> Targets:

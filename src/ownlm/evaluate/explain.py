@@ -28,7 +28,7 @@ from ..prediction.heads import USE
 from ..prediction.passes import Document, passes
 from ..prediction.texts import text_document
 from ..progress import Progress
-from ..report.explanation import Candidate, Explanation, Guess, Head, Place
+from ..report.explained import Candidate, Explanation, Guess, Head, Place
 from ..tokens.frame import frame_of
 from ..tokens.show import token_texts
 from ..tokens.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ def explain(
     """How the model reads a text.
 
     Beside the model it takes 4 x heads x tokens x tokens bytes for one layer's weights, 2 MB for the maps that are kept,
-    and 4 x layers x tokens x width bytes for the stream.
+    and 8 x layers x tokens x width bytes for the stream.
 
     Args:
         model: causal, masked, or of classes; float32 gives the figures to the last digits.

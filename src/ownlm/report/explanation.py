@@ -9,15 +9,14 @@ import itertools
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..units import plural
 from .charts import LineChart
+from .explained import Explanation, Guess, Head, Place
 from .gray_png import gray_png
 from .page import BarRow, Figure, Report, part_of_room, render, visible
 
@@ -25,186 +24,20 @@ from .page import BarRow, Figure, Report, part_of_room, render, visible
 FULL_BITS = 16
 # Places of which the table of layers shows the prediction.
 MOST_COLUMNS = 64
-# Up to this many rows, the table of all tokens is open.
+# Up to this many points of a line are marked one by one.
+MOST_MARKERS = 64
+# Up to this many rows, the table of all tokens is open; of a masked model, which has no other, up to twice as many.
 OPEN_ROWS = 24
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A token that the model might say: what it adds to a text, its id, its probability."""
-
-    text: str
-    id: int
-    probability: float
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place of the text, and what the model would say there.
-
-    Attributes:
-        position: from 0; the text's length is what comes next.
-        surprisal: of the token that stands there, in bits; None where none does, as for what follows.
-        rank: of that token among all, from 1.
-        right: its probability.
-        top: what the model would say, likeliest first.
-    """
-
-    position: int
-    surprisal: float | None
-    rank: int | None
-    right: float | None
-    top: Sequence[Candidate]
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What a layer would say at a place: its first choice; and the rank and probability of the token that stands there."""
-
-    best: Candidate
-    rank: int | None
-    right: float | None
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Something that a head may look at.
-
-    Attributes:
-        letter: a short sign.
-        name: what it is called.
-        meaning: which token that is.
-        places: at how many places of the text it can be seen.
-    """
-
-    letter: str
-    name: str
-    meaning: str
-    places: int
-
-
-@dataclass(frozen=True, eq=False)
-class Head:
-    """Where an attention head looks.
-
-    Attributes:
-        layer, head: from 0.
-        measures: its mean share of weight on each pattern; not a number where the text has no place to see it.
-        names: the patterns that it is named after, the strongest first.
-        weights: from each token (row) to each (column), as 255 x the square root: uint8[shown, shown].
-    """
-
-    layer: int
-    head: int
-    measures: tuple[float, ...]
-    names: tuple[int, ...]
-    weights: NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """How a model reads a text.
-
-    Attributes:
-        model: its name.
-        config: of its shape: family, layers, heads, kv_heads, width.
-        kind: what the model does.
-        tokens: what each adds to the text.
-        ids: of the tokens.
-        places: where something is predicted, in order.
-        layers: what is said at each of these places after the embedding and after each layer.
-        patterns: what heads are measured by.
-        heads: all, layer by layer.
-        shown: of how many tokens, from the first, ``Head.weights`` are.
-        classes: of a model of classes, likeliest first, with their probabilities, or the numbers of a regression.
-        probabilities: whether the classes' values are probabilities.
-    """
-
-    model: str
-    config: Mapping[str, Any]
-    kind: Literal["causal", "masked", "classes"]
-    tokens: Sequence[str]
-    ids: Sequence[int]
-    places: Sequence[Place]
-    layers: Sequence[Sequence[Guess]]
-    patterns: Sequence[Pattern]
-    heads: Sequence[Head]
-    shown: int
-    classes: Mapping[str, float] = field(default_factory=dict)
-    probabilities: bool = True
-
-    @property
-    def by_position(self) -> dict[int, Place]:
-        """The places of tokens of the text."""
-        return {place.position: place for place in self.places if place.position < len(self.ids)}
-
-    @property
-    def next(self) -> Sequence[Candidate]:
-        """What the model would say after the text; nothing of one that says nothing."""
-        last = self.places[-1] if self.places else None
-        return last.top if last is not None and last.position == len(self.ids) else ()
-
-    @property
-    def surprisal(self) -> list[float | None]:
-        """Of each token, in bits; None where nothing is predicted."""
-        places = self.by_position
-        return [places[i].surprisal if i in places else None for i in range(len(self.ids))]
-
-    @property
-    def bits(self) -> float | None:
-        """Surprise of a token, the mean in bits."""
-        found = [bits for bits in self.surprisal if bits is not None]
-        return statistics.mean(found) if found else None
-
-    def as_json(self) -> dict[str, Any]:
-        """The explanation for scripts, without the maps."""
-        places = self.by_position
-        named = [[self.patterns[place].name for place in head.names] for head in self.heads]
-        return {
-            "kind": self.kind,
-            "tokens": list(self.tokens),
-            "ids": list(self.ids),
-            "surprisal": self.surprisal,
-            "top": [_candidates(places[i].top) if i in places else [] for i in range(len(self.ids))],
-            "next": _candidates(self.next),
-            "classes": dict(self.classes),
-            "layers": [
-                [
-                    {
-                        "position": place.position,
-                        "best": vars(guess.best),
-                        "rank": guess.rank,
-                        "probability": guess.right,
-                    }
-                    for place, guess in zip(self.places, layer, strict=True)
-                ]
-                for layer in self.layers
-            ],
-            "patterns": [vars(pattern) for pattern in self.patterns],
-            "heads": [
-                {
-                    "layer": head.layer,
-                    "head": head.head,
-                    "names": names,
-                    "measures": {p.name: value for p, value in zip(self.patterns, head.measures, strict=True)},
-                }
-                for head, names in zip(self.heads, named, strict=True)
-            ],
-        }
-
-
-def _candidates(top: Sequence[Candidate]) -> list[dict[str, Any]]:
-    return [dict(vars(one)) for one in top]
-
-
-def write_explanation(explanation: Explanation, path: Path) -> Path:
+def write_explanation(explanation: Explanation, path: str | Path) -> Path:
     """Writes the page whole or not at all, and returns where it is.
 
     Raises:
         StorageError: the disk is full or may not be written to.
     """
-    explanation_report(explanation).write(path)
-    return path
+    explanation_report(explanation).write(Path(path))
+    return Path(path)
 
 
 def explanation_report(explanation: Explanation) -> Report:
@@ -238,8 +71,8 @@ def shown(text: str) -> str:
 
 def percent(share: float) -> str:
     """A probability in few characters."""
-    if share >= 0.9995:
-        return "100%"
+    if share >= 0.9995 or share == 0:
+        return f"{100 * share:.0f}%"
     return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%" if share >= 0.0005 else "<0.1%"
 
 
@@ -292,8 +125,10 @@ def _add_text(report: Report, explanation: Explanation) -> None:
     if scored:
         caption = "A peak is a token that the model did not expect; higher is more surprising."
         line = {"surprise in bits": [(float(x), y) for x, y in scored]}
-        report.chart(LineChart("Surprise by position", line, x="position", caption=caption, markers=tuple(line)))
-        with report.fold("Every token with what the model would have said", opened=len(scored) <= OPEN_ROWS):
+        few = tuple(line) if len(scored) <= MOST_MARKERS else ()
+        report.chart(LineChart("Surprise by position", line, x="position", caption=caption, markers=few))
+        most = {"causal": OPEN_ROWS, "masked": 2 * OPEN_ROWS}.get(explanation.kind, 0)
+        with report.fold("Every token with what the model would have said", opened=len(scored) <= most):
             _add_token_table(report, explanation, places)
 
 
@@ -383,7 +218,7 @@ def _add_layers(report: Report, explanation: Explanation) -> None:
         heads.append((position, "what follows" if text is None else shown(text)))
     rows = [
         ("embedding" if number == 0 else f"layer {number - 1}", [_cell(layer[column]) for column in columns])
-        for number, layer in enumerate(explanation.layers)
+        for number, layer in reversed(list(enumerate(explanation.layers)))
     ]
     drawn = render("layers.html.jinja", heads=heads, rows=rows)
     report.markup(drawn, style=part_of_room("explanation.css"))
@@ -392,9 +227,9 @@ def _add_layers(report: Report, explanation: Explanation) -> None:
 def _cell(guess: Guess) -> dict[str, Any]:
     best = guess.best
     wrong = guess.rank is not None and guess.rank > 1
-    right = f"right: no. {guess.rank:,}, {percent(guess.right or 0)}" if wrong else ""
-    first = percent(best.probability)
-    return {"text": shown(best.text), "first": guess.rank == 1, "share": best.probability, "below": [first, right]}
+    below = f"right: no. {guess.rank:,}, {percent(guess.right or 0)}" if wrong else ""
+    share = percent(best.probability)
+    return {"text": shown(best.text), "first": guess.rank == 1, "p": best.probability, "share": share, "below": below}
 
 
 _ABOUT_TEXT = {
@@ -419,8 +254,8 @@ _ABOUT_NAMES = (
 )
 _ABOUT_LAYERS = (
     "What the model would say if it stopped early: the stream after each layer is sent through the last norm and the head "
-    "(the “logit lens”, nostalgebraist 2020). The head was made for the last layer's stream alone, so the rows above the "
-    "last are a view of what can be read from the stream, not something that the model says; early rows often make no "
-    "sense. The last row is what the model says. Each cell has the first choice and its probability; ✓ where it is the "
-    "right token, and otherwise the right token's rank and probability."
+    "(the “logit lens”, nostalgebraist 2020). The head was made for the last layer's stream alone, so the rows under the top "
+    "one are a view of what can be read from the stream, not something that the model says; early layers often make no "
+    "sense. The text enters at the bottom, and the top row is what the model says. Each cell has the first choice and its "
+    "probability, with ✓ where it is the right token, and otherwise the right token's rank and probability."
 )
