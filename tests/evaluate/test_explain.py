@@ -316,6 +316,18 @@ def test_one_token_is_enough(causal: Any) -> None:
     assert len(found.ids) == 1 and found.surprisal == [None] and len(found.next) == 10 and found.bits is None
 
 
+def test_parts_of_characters_are_told_by_their_bytes(causal: Any) -> None:
+    model, tokenizer, _ = causal
+    found = explain(model, tokenizer, "é 日本", count=model.config.vocab_size)
+    assert "".join(found.tokens) == "é 日本"
+    texts = {one.id: one.text for one in found.next}
+    vocabulary = tokenizer.backend.get_vocab()
+    assert texts[vocabulary["æ"]] == "\\xe6" and texts[vocabulary["a"]] == "a" and texts[vocabulary["Ċ"]] == "\n"
+    assert not any("\ufffd" in text or not text for text in texts.values())
+    # The model has more rows than its tokenizer has tokens.
+    assert texts[model.config.vocab_size - 1] == f"<{model.config.vocab_size - 1}>"
+
+
 def test_what_cannot_be_explained_is_named(causal: Any, encoder: Path, tmp_path: Path, corpus: Path) -> None:
     model, tokenizer, _ = causal
     with pytest.raises(UserError, match="is empty"):

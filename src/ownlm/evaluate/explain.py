@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..engine.token_bytes import byte_letters, decoders_of
 from ..errors import ModelError, UserError
 from ..model.transformer import Transformer
 from ..prediction.classes import classify
@@ -238,13 +239,21 @@ class _Writer:
         self.before = tokenizer.encode("a")
         self.known = tokenizer.decode(self.before, skip_special=False)
         self.texts: dict[int, str] = {}
+        self.letters = byte_letters() if "ByteLevel" in decoders_of(tokenizer.backend) else {}
 
     def text(self, token: int) -> str:
         if token not in self.texts:
             whole = self.tokenizer.decode([*self.before, token], skip_special=False)
             text = whole[len(self.known) :]
-            if not text or "\ufffd" in text:
-                # A part of a character: as the vocabulary has it; some models have more rows than tokens.
-                text = self.tokenizer.backend.id_to_token(token) or f"<{token}>"
-            self.texts[token] = text
+            self.texts[token] = self._spelled(token) if not text or "\ufffd" in text else text
         return self.texts[token]
+
+    def _spelled(self, token: int) -> str:
+        """A token that is no text on its own: a part of a character as its bytes, any other as the vocabulary has it."""
+        spelled = self.tokenizer.backend.id_to_token(token)
+        if spelled is None:
+            # Some models have more rows than tokens.
+            return f"<{token}>"
+        if self.letters and all(letter in self.letters for letter in spelled):
+            return bytes(self.letters[letter] for letter in spelled).decode(errors="backslashreplace")
+        return spelled

@@ -24,6 +24,8 @@ from .page import BarRow, Figure, Report, part_of_room, render, visible
 FULL_BITS = 16
 # Places of which the table of layers shows the prediction.
 MOST_COLUMNS = 64
+# First choices that stand under each token of the table.
+SAID = 3
 # Up to this many points of a line are marked one by one.
 MOST_MARKERS = 64
 # Up to this many rows, the table of all tokens is open; of a masked model, which has no other, up to twice as many.
@@ -138,14 +140,15 @@ def _add_token_table(report: Report, explanation: Explanation, places: Mapping[i
     for position, text in enumerate(explanation.tokens):
         place = places.get(position)
         if place is None or place.surprisal is None:
-            rows.append(BarRow(f"{position}  {shown(text)}", values=["–", "–", "–", "nothing is predicted here"]))
+            values, rule = ["–", "–", "–"], "nothing is predicted here"
+            rows.append(BarRow(f"{position}  {shown(text)}", values=values, rule=rule))
             continue
-        instead = ", ".join(f"{shown(one.text)} {percent(one.probability)}" for one in place.top[:3])
+        instead = " | ".join(f"{shown(one.text)} {percent(one.probability)}" for one in place.top[:SAID])
         bar = [("second", place.surprisal / most)] if most else []
-        values = [f"{place.surprisal:.1f}", percent(place.right or 0), f"{place.rank:,}", instead]
-        rows.append(BarRow(f"{position}  {shown(text)}", bar, values))
-    columns = ["position and token", "bits", "probability", "rank", "would have said"]
-    report.bars("Tokens", columns, rows, caption="The bar is the surprise; rank 1 is the model's first choice.")
+        values = [f"{place.surprisal:.1f}", percent(place.right or 0), f"{place.rank:,}"]
+        rows.append(BarRow(f"{position}  {shown(text)}", bar, values, instead))
+    caption = f"The bar is the surprise. Rank 1 is the model's first choice; its first {SAID} stand under each token."
+    report.bars("Tokens", ["position and token", "bits", "probability", "rank"], rows, caption=caption)
 
 
 def _add_amounts(report: Report, title: str, amounts: Sequence[tuple[str, float]]) -> None:
