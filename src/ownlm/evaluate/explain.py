@@ -33,7 +33,7 @@ from ..report.explained import Candidate, Explanation, Guess, Head, Place
 from ..tokens.frame import frame_of
 from ..tokens.show import token_texts
 from ..tokens.tokenizer import Tokenizer
-from .attention_maps import WatchedAttention, find_targets
+from .attention_maps import Targets, WatchedAttention, find_targets
 
 MOST_TOKENS = 256
 """A longer text is refused: a masked model reads it once for each of its tokens."""
@@ -69,41 +69,16 @@ def explain(
         UserError: the text is empty or too long.
         ModelError: the model has another head, or its numbers are none.
     """
-    head = model.config.head
-    if head not in _KINDS:
-        hint = "give a model that continues texts, fills gaps, or tells classes"
-        raise ModelError(f"there is nothing to explain here: {USE[head]}", where=name or None, hint=hint)
-    kind = _KINDS[head]
+    kind = _kind_of(model, name)
     model.eval()
-    document = text_document(model, tokenizer, text, 1)
-    if len(document) > MOST_TOKENS:
-        hint = "give a sentence or a paragraph of it"
-        raise UserError(
-            f"the text has {len(document):,} tokens, and at most {MOST_TOKENS} are explained", where="--text", hint=hint
-        )
-    ids = list(document.tokens)
+    ids = _ids_of(model, tokenizer, text)
     frame = frame_of(tokenizer, pair=False, causal=model.config.causal)
-    framed = range(len(ids) - len(frame.after), len(ids))
-    targets = find_targets(ids, model.config.causal, framed)
+    places = range(len(frame.before), len(ids) - len(frame.after))
+    targets = find_targets(ids, model.config.causal, range(places.stop, len(ids)))
     shown = _shown(model, len(ids))
-    heads: list[Head] = []
-
-    def seen(layer: int, weights: Tensor, visible: Tensor) -> None:
-        measured = targets.measure(weights)
-        names = targets.names(measured, visible)
-        maps = as_bytes(weights[:, :shown, :shown])
-        for number, (row, own) in enumerate(zip(measured.tolist(), names, strict=True)):
-            heads.append(Head(layer, number, tuple(row), tuple(own), maps[number]))
-
-    with streams(model) as taken:
-        positions = torch.arange(len(ids), device=model.device)
-        context = WatchedAttention(model.config.causal, seen)
-        model(torch.tensor(ids, device=model.device), positions, context)
-        stream = torch.stack(taken)
+    heads, stream = _read(model, ids, targets, shown)
     if not stream.isfinite().all():
-        raise ModelError(
-            "the model's stream holds values that are no numbers", where=name or None, hint="check its weights"
-        )
+        raise ModelError("the model's stream holds values that are no numbers", where=name or None)
     writer = _Writer(tokenizer)
     found = _Found([], [])
     if kind == "causal":
@@ -111,7 +86,6 @@ def explain(
         asked = [_Asked(place + 1, right) for place, right in enumerate([*ids[1:], None])]
         found = _predictions(model, stream, asked, writer, count)
     elif kind == "masked":
-        places = range(len(frame.before), framed.start)
         rows = _masked_streams(model, tokenizer, ids, places, quiet)
         found = _predictions(model, rows, [_Asked(place, ids[place]) for place in places], writer, count)
     return Explanation(
@@ -166,6 +140,43 @@ class _Asked(NamedTuple):
 class _Found(NamedTuple):
     places: list[Place]
     layers: list[list[Guess]]
+
+
+def _kind_of(model: Transformer, name: str) -> Kind:
+    head = model.config.head
+    if head not in _KINDS:
+        hint = "give a model that continues texts, fills gaps, or tells classes"
+        raise ModelError(f"there is nothing to explain here: {USE[head]}", where=name or None, hint=hint)
+    return _KINDS[head]
+
+
+def _ids_of(model: Transformer, tokenizer: Tokenizer, text: str) -> list[int]:
+    """The text as the model gets it."""
+    ids = list(text_document(model, tokenizer, text, 1).tokens)
+    if len(ids) > MOST_TOKENS:
+        raise UserError(
+            f"the text has {len(ids):,} tokens, and at most {MOST_TOKENS} are explained",
+            where="--text",
+            hint="give a sentence or a paragraph of it",
+        )
+    return ids
+
+
+def _read(model: Transformer, ids: Sequence[int], targets: Targets, shown: int) -> tuple[list[Head], Tensor]:
+    """Where every head looks, and the stream: [layers + 1, tokens, width]."""
+    heads: list[Head] = []
+
+    def seen(layer: int, weights: Tensor, visible: Tensor) -> None:
+        measured = targets.measure(weights)
+        names = targets.names(measured, visible)
+        maps = as_bytes(weights[:, :shown, :shown])
+        for number, (row, own) in enumerate(zip(measured.tolist(), names, strict=True)):
+            heads.append(Head(layer, number, tuple(row), tuple(own), maps[number]))
+
+    positions = torch.arange(len(ids), device=model.device)
+    with streams(model) as taken:
+        model(torch.tensor(ids, device=model.device), positions, WatchedAttention(model.config.causal, seen))
+        return heads, torch.stack(taken)
 
 
 def _shown(model: Transformer, tokens: int) -> int:
