@@ -42,7 +42,11 @@ COMMANDS: Mapping[str, Command] = {
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
     "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
+    "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
+    "explain": Command(
+        "explain", "explain", "How a model reads a text: surprise, attention, layer by layer, what comes next"
+    ),
     "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),
     "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
