@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ownlm.evaluate.gate_facts import facts_of, likeliest_answers
 from ownlm.evaluate.gate_config import NeverAgainConfig
+from ownlm.evaluate.gate_facts import facts_of, likeliest_answers
 
 TASK = """
 name: words
