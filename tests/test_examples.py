@@ -96,3 +96,18 @@ def test_what_the_guide_to_generating_shows_runs(
         shown = capfd.readouterr().out.strip()
         # The tiny model's context may end within the object.
         assert shown.startswith("{") if "--json-schema" in line else shown
+
+
+def test_what_the_guide_to_explaining_shows_runs(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "explain.md").read_text().replace("smollm2-135m-instruct", str(corpus / "base"))
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(compile(block, "docs/explain.md", "exec"), {})
+    assert "previous token" in capfd.readouterr().out and (tmp_path / "mine.html").is_file()
+    (line,) = re.findall(r"```sh\n(.*?)\n```", page, re.S)
+    assert main(shlex.split(line)[1:]) == 0
+    assert (tmp_path / "explanation.html").is_file()
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+        assert (ROOT / "docs" / link).exists(), link

@@ -102,3 +102,11 @@ def test_two_charts_on_a_page_share_no_id():
     used = re.findall(r'(?:url\(#|href="#)([^")]*)', first)
     assert used
     assert set(used) <= set(ids[0])
+
+
+def test_a_logarithmic_axis_has_plain_numbers():
+    wide = LineChart("Rank", {"rank": [(0, 40_000), (1, 200), (2, 3)]}, log=True).svg()
+    assert ">10,000<" in wide and ">10<" in wide
+    narrow = LineChart("Rank", {"rank": [(0, 40), (1, 60)]}, log=True).svg()
+    assert ">50<" in narrow
+    assert "math" not in wide + narrow

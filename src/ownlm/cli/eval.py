@@ -1,8 +1,9 @@
-"""``ownlm eval``."""
+"""``ownlm eval`` and ``ownlm bias``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,43 +50,84 @@ def evaluate(
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
+    return measured(
+        model, task or (), suite or (), counts, data, limit, out, "evaluation", load=(dtype, device, adapter)
+    )
+
+
+def bias(
+    model: ModelName,
+    suite: Suites = None,
+    task: Tasks = None,
+    data: Data = None,
+    limit: Limit = None,
+    out: Out = None,
+    adapter: Adapter = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> Answer:
+    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ.
+
+    For models that go on from texts and for masked ones alike. Without a name, all of them are run; their data comes with
+    ownlm. A suite finds differences of its own kind only, and finding none proves little.
+    """
+    suites = suite if suite or task else ["bias"]
+    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=(dtype, device, adapter))
+
+
+def measured(
+    model: str,
+    tasks: Sequence[str],
+    suites: Sequence[str],
+    shots: Sequence[int],
+    data: Path | None,
+    limit: int | None,
+    out: Path | None,
+    kind: str,
+    load: tuple[str, str, str | None],
+) -> Answer:
+    """Runs tasks, writes the folder and says what came of it."""
     from .. import api
     from ..evaluate.run import run_tasks, score_of
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
     from ..report.evaluation import evaluation_report
 
-    folder = out or Path(f"evaluation-{Path(model).stem.replace(':', '-')}")
+    folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
-    subject = Subject(api.load_model(model, dtype, device, adapter), api.load_tokenizer(model), model)
-    ran = run_tasks(subject, task or (), suites=suite or (), data=data, shots=counts, limit=limit)
+    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
+    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
-    tasks: list[dict[str, Any]] = [
+    parts: list[dict[str, Any]] = [
         {
-            "task": one.task.name,
+            "task": one.task,
             "shots": one.shots,
-            "about": one.task.about,
-            "source": one.task.source,
-            "licence": one.task.licence,
-            "n": len(one.measured.records),
+            "about": one.about,
+            "source": one.source,
+            "licence": one.licence,
+            "n": len(one.measured.records) or len(one.measured.measurements[0]),
             "long": one.measured.long,
-            "long_was": "their beginnings were cut off" if one.task.long == "cut" else "were left out",
+            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
+            "notes": one.measured.notes,
             "records": one.measured.records,
         }
         for one in ran
     ]
     with new_folder(folder) as place:
-        evaluation_report(model, scores, tasks).write(place / "report.html")
+        evaluation_report(model, scores, parts, "Bias" if kind == "bias" else "Evaluation").write(place / "report.html")
         write_json(place / "scores.json", {"model": model, "scores": scores})
-        lines = [{"task": t["task"], "shots": t["shots"], **record} for t in tasks for record in t["records"]]
+        lines = [
+            {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
+        ]
         write_text(place / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     result = {
         "model": model,
         "scores": scores,
-        "long": {f"{t['task']}, {t['shots']} shots": t["long"] for t in tasks if t["long"]},
+        "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
+        "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
         "report": str(folder / "report.html"),
     }
-    return Answer(result, _text(result, tasks))
+    return Answer(result, _text(result, parts))
 
 
 def shot_counts(text: str) -> list[int]:
@@ -104,10 +146,12 @@ def shot_counts(text: str) -> list[int]:
 
 
 def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
-    rows = [("task", "shots", "metric", "value", "95% interval", "items")]
+    rows = [("task", "shots", "metric", "value", "95% interval", "best", "items")]
     for score in result["scores"]:
         value, low, high = (f"{score[key]:.4g}" for key in ("value", "low", "high"))
-        rows.append((score["task"], str(score["shots"]), score["metric"], value, f"{low} to {high}", f"{score['n']:,}"))
+        best = "" if score["best"] is None else f"{score['best']:g}"
+        shots, between = str(score["shots"]), f"{low} to {high}"
+        rows.append((score["task"], shots, score["metric"], value, between, best, f"{score['n']:,}"))
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]

@@ -41,7 +41,12 @@ COMMANDS: Mapping[str, Command] = {
     "generate": Command("generate", "generate", "Continue a prompt"),
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
+    "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
+    "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
+    "explain": Command(
+        "explain", "explain", "How a model reads a text: surprise, attention, layer by layer, what comes next"
+    ),
     "tokenizer train": Command("tokenizer", "train", "Train a tokenizer on your text"),
     "tokenizer encode": Command("tokenizer", "encode", "Turn text into token ids"),
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
@@ -50,6 +55,7 @@ COMMANDS: Mapping[str, Command] = {
     "bench serve": Command(
         "bench", "serve", "How fast a model, or a running server, answers: one request and many at once"
     ),
+    "gate": Command("gate", "gate", "Whether a model may take another's place, by a file of gates"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),

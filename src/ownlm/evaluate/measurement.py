@@ -27,6 +27,8 @@ class Metric:
         higher_is_better: None where neither is, as for a bias whose best value lies between.
         best: the value of a model without fault, where the metric has one.
         unit: what it is counted in; "" is a share from 0 to 1.
+        bounds: what its values lie between, by which intervals stay where values can be; of a quotient whose every row has
+            0 <= above <= below, 0 and 1 are found without being told.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Metric:
     higher_is_better: bool | None = True
     best: float | None = None
     unit: str = ""
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ def mean(name: str, *, higher_is_better: bool | None = True, unit: str = "", bes
 
 def exponent_of_mean(name: str, unit: str = "") -> Metric:
     """e to the quotient of two sums, such as a perplexity: rows [nats, words]."""
-    return Metric(name, lambda sums: np.exp(_quotient(sums)), False, 1.0, unit)
+    return Metric(name, lambda sums: np.exp(_quotient(sums)), False, 1.0, unit, (0.0, np.inf))
 
 
 def quotient(name: str, *, higher_is_better: bool | None = True, unit: str = "", best: float | None = None) -> Metric:

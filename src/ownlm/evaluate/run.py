@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, UserError
+from .harness import PREFIX, run_harness
 from .measurement import Measurement
 from .score import Score
 from .statistics import interval
@@ -20,14 +21,20 @@ class Ran:
     """One task with so many examples.
 
     Attributes:
-        task: its configuration.
+        task: its name.
         shots: worked examples shown.
         measured: what it gave.
+        about, source, licence: as its file has them.
+        cuts: whether what is too long is cut, rather than left out.
     """
 
-    task: TaskConfig
+    task: str
     shots: int
     measured: Measured
+    about: str = ""
+    source: str = ""
+    licence: str = ""
+    cuts: bool = False
 
 
 def run_tasks(
@@ -43,7 +50,7 @@ def run_tasks(
 
     Args:
         subject: the model.
-        tasks: names of tasks, or files.
+        tasks: names of tasks, or files; with ``lm-eval:`` before it, a task of the lm-evaluation-harness.
         suites: names of suites, whose tasks are run as well.
         data: the folder that tasks' data is looked for in.
         shots: numbers of worked examples.
@@ -60,12 +67,16 @@ def run_tasks(
     if any(count < 0 for count in shots) or not shots:
         raise UserError("worked examples are counted from 0", where="shots")
     # All is read before anything runs: a wrong name at the end is told at once.
-    read = [_read(name, data, limit) for name in names]
-    found = []
+    read = [_read(name, data, limit) for name in names if not name.startswith(PREFIX)]
+    found = _harness(
+        subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
+    )
     for task, items, pool in read:
         for count in dict.fromkeys(shots) if task.takes_examples else (0,):
             chosen, examples = choose(task, items, pool if count else None, count)
-            found.append(Ran(task, count, task.measure(subject, chosen, examples)))
+            measured = task.measure(subject, chosen, examples)
+            cuts = task.long == "cut"
+            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts))
     return found
 
 
@@ -94,7 +105,22 @@ def score_of(measurement: Measurement) -> Score:
         len(measurement),
         measurement.shots,
         measurement.model,
+        measurement.metric.best,
     )
+
+
+def _harness(
+    subject: Subject, names: Sequence[str], folder: Path | None, shots: Sequence[int], limit: int | None
+) -> list[Ran]:
+    """Tasks of the harness, whose own files may stand in the folder of --data."""
+    found = []
+    for count in dict.fromkeys(shots) if names else ():
+        by_task: dict[str, list[Measurement]] = {}
+        for one in run_harness(subject, names, folder=folder, shots=count, limit=limit):
+            by_task.setdefault(one.task, []).append(one)
+        about = "a task of the lm-evaluation-harness"
+        found += [Ran(task, count, Measured(ones, []), about, cuts=True) for task, ones in by_task.items()]
+    return found
 
 
 def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:

@@ -20,6 +20,7 @@ class Score:
         n: items measured.
         shots: worked examples shown to the model.
         model: the model's name.
+        best: the value of a model without fault, where the metric has one.
     """
 
     task: str
@@ -30,6 +31,7 @@ class Score:
     n: int
     shots: int = 0
     model: str = ""
+    best: float | None = None
 
 
 def bootstrap_interval(values: Sequence[float], *, samples: int = 2000, seed: int = 0) -> tuple[float, float]:

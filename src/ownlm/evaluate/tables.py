@@ -28,7 +28,7 @@ def macro_f1(classes: int) -> Metric:
         counted = (~np.isnan(scores)).sum(-1)
         return np.where(counted > 0, np.nansum(scores, -1) / np.maximum(counted, 1), np.nan)
 
-    return Metric("macro_f1", of, True, 1.0)
+    return Metric("macro_f1", of, True, 1.0, bounds=(0.0, 1.0))
 
 
 def matthews(classes: int) -> Metric:
@@ -43,7 +43,7 @@ def matthews(classes: int) -> Metric:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(below > 0, above / below, 0.0)
 
-    return Metric("matthews", of, True, 1.0)
+    return Metric("matthews", of, True, 1.0, bounds=(-1.0, 1.0))
 
 
 def of_confidences(confidence: Floats, hit: NDArray[np.bool_]) -> Floats:
@@ -65,4 +65,4 @@ def calibration_error() -> Metric:
         with np.errstate(invalid="ignore"):
             return np.where(total > 0, np.abs(confidence - hits).sum(-1) / total, np.nan)
 
-    return Metric("calibration_error", of, False, 0.0)
+    return Metric("calibration_error", of, False, 0.0, bounds=(0.0, 1.0))

@@ -79,7 +79,9 @@ class LineChart:
             axes.set_xlabel(self.x)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.margins(x=0.03)
-            if not self.log:
+            if self.log:
+                _label_powers(axes)
+            else:
                 axes.yaxis.set_major_formatter(_plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
             if len(self.lines) > 1:
                 place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 3}
@@ -215,6 +217,17 @@ def _plain_numbers(largest: float) -> Any:
     power = math.floor(math.log10(largest)) if 0 < largest < 1e-2 else 0
     tail = f"e{power}" if power else ""
     return FuncFormatter(lambda value, _: f"{value / 10**power:,.6g}{tail if value else ''}")
+
+
+def _label_powers(axes: Any) -> None:
+    """Labels a logarithmic axis with plain numbers; its own labels would be formulas."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(_plain_numbers(1))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:

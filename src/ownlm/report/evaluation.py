@@ -14,15 +14,18 @@ SHOWN = 6
 MOST_TEXT = 600
 
 
-def evaluation_report(model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> Report:
+def evaluation_report(
+    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+) -> Report:
     """Builds the page.
 
     Args:
         model: its name.
         scores: with task, metric, shots, value, low, high and n.
-        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, and records.
+        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, notes and records.
+        title: the page's.
     """
-    report = Report("Evaluation", model)
+    report = Report(title, model)
     items = sum(task["n"] for task in tasks)
     names = list(dict.fromkeys(task["task"] for task in tasks))
     report.summary(
@@ -30,22 +33,19 @@ def evaluation_report(model: str, scores: Sequence[Mapping[str, Any]], tasks: Se
         "value for all such items, not only these, with a confidence of 95%."
     )
     report.section("Scores")
-    rows = [
-        [
-            s["task"],
-            s["shots"],
-            s["metric"],
-            _number(s["value"]),
-            f"{_number(s['low'])} to {_number(s['high'])}",
-            s["n"],
-        ]
-        for s in scores
-    ]
-    report.table("Scores", ["task", "shots", "metric", "value", "95% interval", "items"], rows)
+    rows = []
+    for s in scores:
+        best = "" if s.get("best") is None else _number(s["best"])
+        between = f"{_number(s['low'])} to {_number(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+    columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
+    report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
         if task["long"]:
             what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
             report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
+        for note in task["notes"]:
+            report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
     report.section("Tasks", "What each measures, and some of its items: right ones and wrong ones by turns.")
     for task in tasks:

@@ -1,11 +1,14 @@
 """Report: one self-contained HTML page, built section by section.
 
 The page loads nothing and runs nothing: no script, no font, no image from elsewhere. It reads well in light and dark,
-on a phone, on paper, and with a screen reader.
+on a phone, on paper, and with a screen reader. A part that needs a script of ours brings it, and the page then runs that
+very script and no other.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -131,6 +134,8 @@ class Report:
         self._charts = 0
         self._folds: list[list[Part]] = []
         self._contents = False
+        self._styles: list[str] = []
+        self._script = ""
 
     def summary(self, text: str) -> None:
         """A paragraph in plain language at the top of the page."""
@@ -229,22 +234,36 @@ class Report:
         """A remark, or a warning the reader should not miss."""
         self._parts().append(("note", {"text": text, "warning": warning}))
 
+    def markup(self, markup: str, *, style: str = "", script: str = "") -> None:
+        """A part drawn elsewhere in this room, with what it needs beside the page's own style.
+
+        Args:
+            markup: HTML of ours, in which every text was escaped (``render``); its images stand in it as data.
+            style: CSS.
+            script: the page's only one; the page must say all it has to say without it, too.
+        """
+        assert not (script and self._script), "a page has one script"
+        self._parts().append(("markup", markup))
+        self._styles.append(style)
+        self._script = self._script or script
+
     def html(self) -> str:
         """The page."""
-        from jinja2 import Environment, StrictUndefined
-
-        folder = resources.files(__package__)
-        template = Environment(
-            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
-        ).from_string((folder / "page.html.jinja").read_text(encoding="utf-8"))
-        return template.render(
+        allowed = "default-src 'none'; style-src 'unsafe-inline'"
+        if self._script:
+            digest = base64.b64encode(hashlib.sha256(self._script.encode()).digest()).decode()
+            allowed += f"; img-src data:; script-src 'sha256-{digest}'"
+        return render(
+            "page.html.jinja",
+            allowed=allowed,
+            script=self._script,
             title=self.title,
             subtitle=self.subtitle,
             summary=self._summary,
             figures=self._figures,
             sections=self._sections,
             contents=self._contents,
-            style=(folder / "page.css").read_text(encoding="utf-8"),
+            style="\n".join([part_of_room("page.css"), *dict.fromkeys(filter(None, self._styles))]),
         )
 
     def write(self, path: Path) -> None:
@@ -262,6 +281,22 @@ class Report:
         if not self._sections:
             self._sections.append(Section(""))
         return self._sections[-1].parts
+
+
+def part_of_room(name: str) -> str:
+    """The text of a file that lies in this room: a template, a style, a script."""
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def render(name: str, **values: Any) -> str:
+    """A template of this room, filled: what is not marked as safe is escaped, and made visible."""
+    from jinja2 import Environment, StrictUndefined
+
+    return (
+        Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible)
+        .from_string(part_of_room(name))
+        .render(**values)
+    )
 
 
 def visible(text: str) -> str:

@@ -1,0 +1,142 @@
+"""What one would want to know of a model before choosing it, counted and measured: shape, size, speed, cost, limits."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from ..engine.engine import Engine
+from ..engine.measure import measure, read_rate
+from ..model.config import ModelConfig
+from ..prediction.passes import Document, passes
+from .subject import Subject
+
+# What speed is measured with: prompts and answers of a short exchange, and texts of a paragraph.
+PROMPT_TOKENS, ANSWER_TOKENS, TOGETHER = 128, 32, 8
+TEXT_TOKENS, TEXTS = 128, 8
+
+USES = {
+    "lm": "goes on from a text: chat, writing, scoring; tasks by likelihood and by answers",
+    "masked": "fills gaps and scores texts; a base for classes, answers and search",
+    "classify": "gives texts a class or a number",
+    "span": "finds the answer to a question in a text",
+    "seq2seq": "makes a text from another",
+    "none": "turns texts into vectors; a base for classes, answers and search",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One model's.
+
+    Attributes:
+        model: its name.
+        architecture: family, layers, width, heads and vocabulary, in a line.
+        use: what it can be used for.
+        parameters: how many.
+        weight_bytes: that its weights take as they are loaded.
+        dtype: that it computes in.
+        context: the most tokens that it reads.
+        read_tokens_per_second: reading texts; of a model that writes, prompts.
+        write_tokens_per_second: writing one answer; None of a model that writes none.
+        together_tokens_per_second: writing eight answers at once.
+        cost_per_million: of a million tokens written, eight answers at once, or read, in what the hour was given in; None
+            without a price.
+        limitations: what it cannot do, in words.
+    """
+
+    model: str
+    architecture: str
+    use: str
+    parameters: int
+    weight_bytes: int
+    dtype: str
+    context: int
+    read_tokens_per_second: float
+    write_tokens_per_second: float | None
+    together_tokens_per_second: float | None
+    cost_per_million: float | None
+    limitations: tuple[str, ...]
+
+
+def facts_of(subject: Subject, price_per_hour: float | None = None) -> Facts:
+    """Counts and measures; takes some seconds, and nobody else should use the machine meanwhile.
+
+    Args:
+        subject: the model.
+        price_per_hour: what an hour of this machine costs, in any currency.
+    """
+    config = subject.model.config
+    write = together = None
+    if subject.writes:
+        read, write, together = _writing(subject)
+    else:
+        read = _reading(subject)
+    busy = read if together is None else together
+    return Facts(
+        model=subject.name,
+        architecture=architecture(config),
+        use=USES[config.head],
+        parameters=config.parameters(),
+        weight_bytes=sum(weight.numel() * weight.element_size() for weight in subject.model.parameters()),
+        dtype=str(subject.model.compute_dtype).removeprefix("torch."),
+        context=config.max_positions,
+        read_tokens_per_second=read,
+        write_tokens_per_second=write,
+        together_tokens_per_second=together,
+        cost_per_million=None if price_per_hour is None else price_per_hour / 3600 / busy * 1e6,
+        limitations=tuple(limitations(subject)),
+    )
+
+
+def architecture(config: ModelConfig) -> str:
+    """Family and sizes in a line."""
+    heads = f"{config.heads} heads" + (f" over {config.kv_heads}" if config.kv_heads != config.heads else "")
+    parts = [config.family, f"{config.layers} layers", f"width {config.width}", heads, f"{config.vocab_size:,} tokens"]
+    return ", ".join(parts)
+
+
+def limitations(subject: Subject) -> list[str]:
+    """What the model cannot do, told from its shape and its tokenizer."""
+    config = subject.model.config
+    found = [f"reads at most {config.max_positions:,} tokens at once"]
+    if not subject.writes:
+        found.append("writes no text")
+    elif subject.tokenizer.chat_template is None:
+        found.append("has no chat template: it was not trained to follow a conversation, or does not say how")
+    if config.causal and not subject.writes:
+        found.append("sees only what stands before a token")
+    return found
+
+
+def _writing(subject: Subject) -> tuple[float, float, float]:
+    """Tokens a second: of prompts read, of one answer, of eight at once."""
+    room = subject.model.config.max_positions
+    prompt = min(PROMPT_TOKENS, room // 2)
+    tokens = max(2, min(ANSWER_TOKENS, room - prompt))
+    engine = Engine(
+        subject.model,
+        subject.tokenizer,
+        max_sequences=TOGETHER,
+        drafts=0,
+        cache_tokens=TOGETHER * (prompt + tokens + 32),
+    )
+    bandwidth = read_rate(engine.device)
+    one, several = measure(engine, (1, TOGETHER), prompt_tokens=prompt, tokens=tokens, bandwidth=bandwidth)
+    return one.prompt_tokens_per_second, 1 / one.token, several.tokens_per_second
+
+
+def _reading(subject: Subject) -> float:
+    """Tokens a second of texts read."""
+    length = min(TEXT_TOKENS, subject.model.config.max_positions)
+    draw = random.Random(0)
+    vocab = subject.tokenizer.vocab_size
+    texts = [Document([draw.randrange(vocab) for _ in range(length)], length) for _ in range(TEXTS)]
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        for _part in passes(subject.model, texts):
+            pass
+        best = min(best, time.perf_counter() - began)
+    return TEXTS * length / best
