@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,13 @@ def stereoset(folder: Path, part: str) -> Iterator[dict[str, Any]]:
         texts = dict(zip(("stereotype", "anti_stereotype", "unrelated"), choices, strict=True))
         about = {"part": part, "bias_type": row["bias_type"], "target": row["target"], "context": row["prompt"]}
         yield {**about, **texts}
+
+
+def by_term(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["part"], row["target"]), []).append(row)
+    return list(groups.values())
 
 
 def crows_pairs(rows: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
@@ -121,7 +128,7 @@ def in_turn(*lists: list[Any]) -> list[Any]:
 def main(folder: Path) -> None:
     pairs = folder / "crows_pairs"
     made = {
-        "stereoset": in_turn(*(list(stereoset(folder / "stereoset", part)) for part in PARTS)),
+        "stereoset": in_turn(*by_term(row for part in PARTS for row in stereoset(folder / "stereoset", part))),
         "crows_pairs": crows_pairs(table(pairs / "crows_pairs_anonymized.csv")),
         "crows_pairs_revised": crows_pairs(table(pairs / "crows_pairs_EN_revised.tsv", "\t")),
         "winobias": in_turn(*(list(winobias(folder / "winobias", kind)) for kind in (1, 2))),
