@@ -90,11 +90,14 @@ def _hidden(subject: Subject, read: Framed, text: str, start: int, end: int, mas
     return gaps
 
 
-def percent(name: str, *, best: float) -> Metric:
-    """A share of one sum in another, in percent, whose best value lies between: rows [above, below]."""
+def percent(name: str, *, best: float, least: float = 0.0) -> Metric:
+    """A share of one sum in another, in percent, whose best value lies between: rows [above, below].
+
+    least: 0, or -100 where what is above may be negative.
+    """
 
     def of(sums: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(sums[..., 1] == 0, np.nan, 100 * sums[..., 0] / sums[..., 1])
 
-    return Metric(name, of, None, best, "%")
+    return Metric(name, of, None, best, "%", (least, 100.0))
