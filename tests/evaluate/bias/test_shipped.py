@@ -83,7 +83,7 @@ def test_suites_run_by_name(kind: str, request: pytest.FixtureRequest) -> None:
     """With intervals, and with the same keys for every model."""
     subject: Subject = request.getfixturevalue(kind)
     found = run_tasks(subject, ["crows_pairs_revised"], suites=["bias"], limit=30)
-    assert [one.task.name for one in found] == ["crows_pairs_revised", "stereoset", "bbq", "crows_pairs", "winobias"]
+    assert [one.task for one in found] == ["crows_pairs_revised", "stereoset", "bbq", "crows_pairs", "winobias"]
     for one in found:
         assert one.measured.measurements and one.measured.records
         for measurement in one.measured.measurements:

@@ -91,10 +91,7 @@ def _hidden(subject: Subject, read: Framed, text: str, start: int, end: int, mas
 
 
 def percent(name: str, *, best: float, least: float = 0.0) -> Metric:
-    """A share of one sum in another, in percent, whose best value lies between: rows [above, below].
-
-    least: 0, or -100 where what is above may be negative.
-    """
+    """A share of one sum in another, in percent from ``least`` to 100, whose best value lies between: rows [above, below]."""
 
     def of(sums: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
