@@ -93,9 +93,9 @@ def metrics() -> tuple[Metric, Metric, Metric]:
         return lms * np.minimum(ss, 100 - ss) / 50
 
     return (
-        Metric("lms", lambda sums: averages(sums)[1], True, 100.0, "%"),
-        Metric("ss", lambda sums: averages(sums)[0], None, 50.0, "%"),
-        Metric("icat", icat, True, 100.0, "%"),
+        Metric("lms", lambda sums: averages(sums)[1], True, 100.0, "%", (0.0, 100.0)),
+        Metric("ss", lambda sums: averages(sums)[0], None, 50.0, "%", (0.0, 100.0)),
+        Metric("icat", icat, True, 100.0, "%", (0.0, 100.0)),
     )
 
 

@@ -61,4 +61,4 @@ def percent(name: str, *, best: float) -> Metric:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(sums[..., 1] == 0, np.nan, 100 * sums[..., 0] / sums[..., 1])
 
-    return Metric(name, of, None, best, "%")
+    return Metric(name, of, None, best, "%", (0.0, 100.0))
