@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ownlm.engine.engine import Engine
+from ownlm.engine.requests import SamplingOptions
 from ownlm.evaluate.gate_config import NeverAgainConfig
 from ownlm.evaluate.gate_facts import facts_of, likeliest_answers
 
@@ -123,5 +125,12 @@ def test_facts_and_answers_are_the_models(corpus: Path) -> None:
     assert facts_of(subject, ["parameters", "weight_bytes"]) == {"parameters": count, "weight_bytes": 4 * count}
     assert facts_of(subject, []) == {}
     asked = [NeverAgainConfig(prompt=prompt, forbidden="x", max_tokens=6) for prompt in ("the model", "a text")]
-    expected = library.generate(model, ["the model", "a text"], max_tokens=6, temperature=0)
+    options = {"max_tokens": 6, "temperature": 0}
+    engine = Engine(model, subject.tokenizer)
+    expected = [
+        engine.chat([{"role": "user", "content": one.prompt}], SamplingOptions(**options)).text for one in asked
+    ]
+    assert subject.tokenizer.chat_template is not None and likeliest_answers(subject, asked) == expected
+    subject.tokenizer.chat_template = None
+    expected = library.generate(model, ["the model", "a text"], **options)
     assert likeliest_answers(subject, asked) == expected

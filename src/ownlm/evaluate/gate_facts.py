@@ -29,10 +29,11 @@ def facts_of(subject: Subject, wanted: Collection[str]) -> dict[str, float]:
         "weight_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in tensors)),
     }
     if set(SPEEDS) & set(wanted):
-        engine = Engine(subject.model, subject.tokenizer)
-        room = engine.context
-        tokens = min(ANSWER_TOKENS, room // 2)
-        prompt = min(PROMPT_TOKENS, room - tokens)
+        room = subject.model.config.max_positions
+        prompt = min(PROMPT_TOKENS, room // 2)
+        tokens = max(2, min(ANSWER_TOKENS, room - prompt))
+        # Guessing ahead would show random text's repeats, not the model's speed.
+        engine = Engine(subject.model, subject.tokenizer, max_sequences=1, drafts=0)
         # What the machine could do at best is not asked.
         (speed,) = measure(engine, [1], prompt_tokens=prompt, tokens=tokens, bandwidth=math.inf)
         found |= {name: float(getattr(speed, name)) for name in SPEEDS}

@@ -60,7 +60,7 @@ def chrf() -> Metric:
         below = weight * precision + recall
         return np.where(below > 0, (1 + weight) * precision * recall / np.where(below > 0, below, 1), 0.0)
 
-    return Metric("chrf", of, True, 1.0)
+    return Metric("chrf", of, True, 1.0, bounds=(0.0, 1.0))
 
 
 def _runs(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:

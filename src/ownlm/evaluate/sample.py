@@ -35,6 +35,7 @@ class Sample:
         binary: each unit is one item that is right or wrong, and the value their share.
         counts: each item is right or wrong, or such a pair's difference, so no item tells more than one bit.
         signed: values around 0 are the common ones, as those of differences.
+        table: each item is a 1 in one of the columns, as in a table of which class was taken for which.
     """
 
     rows: Floats
@@ -44,6 +45,7 @@ class Sample:
     binary: bool = False
     counts: bool = False
     signed: bool = False
+    table: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,7 +65,8 @@ class Sample:
         """Of the value, by the jackknife: each unit is left out once (Miller 1974); NaN for fewer than two.
 
         The square of the jackknife's estimate of bias is added: it is nothing for means and little for many units, but what is
-        computed from few items of a class is off by about as much as it varies.
+        computed from few items of a class is off by about as much as it varies. And of a table it is never less than after two
+        more items, spread over all cells: a class all of whose few items went wrong would else seem sure to go wrong.
         """
         if len(self) < 2:
             return np.nan
@@ -73,11 +76,20 @@ class Sample:
         away[np.abs(away) <= 1e-13 * max(1.0, abs(self.value))] = 0
         units = len(self)
         bias = (units - 1) * away.mean()
-        return float((away**2).sum() * (units - 1) / units + bias**2)
+        found = float((away**2).sum() * (units - 1) / units + bias**2)
+        return max(found, self._variance_of_table()) if self.table and np.isfinite(found) else found
 
-    def gradients(self, sums: Floats) -> Floats:
-        """Of the function by each column, at some sums [draws, columns]: [draws, columns]."""
-        steps = STEP * np.maximum(np.abs(self.rows).sum(0), 1e-300)
+    def _variance_of_table(self) -> float:
+        """By the delta method, after two more items."""
+        cells = self.sums + 2 / len(self.sums)
+        total = cells.sum()
+        (influence,) = self.gradients(cells[None], np.minimum(STEP * total, cells / 2))
+        return float((cells * influence**2).sum() - (cells * influence).sum() ** 2 / total)
+
+    def gradients(self, sums: Floats, steps: Floats | None = None) -> Floats:
+        """Of the function by each column, at some sums [draws, columns]: [draws, columns]; steps: [columns]."""
+        if steps is None:
+            steps = STEP * np.maximum(np.abs(self.rows).sum(0), 1e-300)
         found = np.empty_like(sums)
         for column, step in enumerate(steps):
             above, below = sums.copy(), sums.copy()
@@ -110,6 +122,7 @@ def sample_of(measurement: Measurement) -> Sample:
         binary=counts and single,
         counts=counts,
         signed=signed,
+        table=_is_table(rows),
     )
 
 
@@ -137,6 +150,13 @@ def grouped_rows(rows: Floats, keys: Sequence[str], clusters: NDArray[np.int64] 
     grouped = np.zeros((len(names), rows.shape[1]))
     np.add.at(grouped, number[place.reshape(-1)], ordered)
     return grouped
+
+
+def _is_table(rows: Floats) -> bool:
+    """Whether each row is a 1 in one of several columns."""
+    if not 4 <= rows.shape[1] <= MOST_COLUMNS:
+        return False
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.sum(1) == 1).all())
 
 
 def _is_signed_share(measurement: Measurement) -> bool:
