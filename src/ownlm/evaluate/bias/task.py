@@ -54,11 +54,11 @@ def hidden_log_probs(subject: Subject, gaps: Sequence[Gap], title: str) -> NDArr
         return gap_log_probs(subject.model, gaps, progress=lambda done: progress.update(done))
 
 
-def percent(name: str, *, best: float) -> Metric:
+def percent(name: str, *, best: float, least: float = 0.0) -> Metric:
     """A share of one sum in another, in percent, whose best value lies between: rows [above, below]."""
 
     def of(sums: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(sums[..., 1] == 0, np.nan, 100 * sums[..., 0] / sums[..., 1])
 
-    return Metric(name, of, None, best, "%", (0.0, 100.0))
+    return Metric(name, of, None, best, "%", (least, 100.0))

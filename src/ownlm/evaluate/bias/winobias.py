@@ -70,7 +70,7 @@ def measure_answers(task: str, answers: Sequence[Answer], model: str = "") -> li
         for metric, values in (
             (mean("accuracy_pro", best=1.0), pro),
             (mean("accuracy_anti", best=1.0), anti),
-            (percent("gap", best=0.0), pro - anti),
+            (percent("gap", best=0.0, least=-100.0), pro - anti),
         ):
             found.append(Measurement(f"{task}/{name}", metric, of_values(values), keys, clusters, model=model))
     return found
