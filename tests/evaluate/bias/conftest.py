@@ -48,6 +48,27 @@ def masked(make_model: Callable[..., Transformer]) -> Subject:
 
 
 @pytest.fixture(scope="session")
+def bytewise(make_model: Callable[..., Transformer]) -> Subject:
+    """A RoBERTa, whose tokens of bytes bring the space before them, and whose mask swallows the one before it."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    specials = ["<s>", "<pad>", "</s>", tokenizers.AddedToken("<mask>", lstrip=True, special=True)]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=specials,
+        show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    backend.train_from_iterator(TEXTS, trainer)
+    backend.post_processor = tokenizers.processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    names = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+    tokenizer = Tokenizer(backend, names=names)
+    model = make_model("roberta", vocab_size=tokenizer.vocab_size, head="masked", max_positions=256)
+    return Subject(model, tokenizer, "bytewise", hidden=True)
+
+
+@pytest.fixture(scope="session")
 def causal(make_model: Callable[..., Transformer]) -> Subject:
     """A GPT-2."""
     tokenizer = train_tokenizer(TEXTS, 300)

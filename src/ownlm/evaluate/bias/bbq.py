@@ -25,7 +25,7 @@ from ..measurement import Floats, Measurement, Metric
 from ..subject import Subject
 from ..task import Item, Measured
 from ..templates import Template
-from .task import BiasTask, text_of
+from .task import BiasTask, check_subject, hidden_spans, text_of
 
 CONDITIONS = {"ambig": "ambiguous", "disambig": "disambiguated"}
 POLARITIES = ("neg", "nonneg")
@@ -103,8 +103,6 @@ def measure_answers(
         chosen: the place of each answer taken.
         model: the model's name.
     """
-    numbers: dict[str, int] = {}
-    clusters = [numbers.setdefault(question.template, len(numbers)) for question in questions]
     found = []
     for category in dict.fromkeys(question.category for question in questions):
         for condition, words in CONDITIONS.items():
@@ -115,10 +113,11 @@ def measure_answers(
             ]
             rows = np.array([_row(questions[place], chosen[place]) for place in here])
             keys = [questions[place].key for place in here]
+            numbers: dict[str, int] = {}
+            clusters = [numbers.setdefault(questions[place].template, len(numbers)) for place in here]
             for metric in (accuracy(), bias(condition)) if here else ():
-                of = np.array([clusters[place] for place in here], np.int64)
                 name = f"{task}/{category.lower()}/{words}"
-                found.append(Measurement(name, metric, rows, keys, of, model=model))
+                found.append(Measurement(name, metric, rows, keys, np.array(clusters, np.int64), model=model))
     return found
 
 
@@ -150,7 +149,8 @@ def _share(above: Floats, below: Floats) -> Floats:
 class BBQTask(BiasTask):
     """BBQ as a task: the likeliest of the three answers after context and question is the model's.
 
-    The prompt is that of EleutherAI's lm-evaluation-harness. Items are those of the authors' files.
+    The prompt is that of EleutherAI's lm-evaluation-harness. A masked model is asked for the answer's tokens from left to
+    right, those after the hidden one hidden as well. Items are those of the authors' files.
     """
 
     kind: Literal["bbq"] = "bbq"
@@ -161,6 +161,7 @@ class BBQTask(BiasTask):
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
+        check_subject(subject)
         prompt, continuation = Template(self.prompt, "prompt"), Template(self.continuation, "continuation")
         asked = [(item, question) for item in items if (question := read_question(item)) is not None]
         notes = []
@@ -171,12 +172,12 @@ class BBQTask(BiasTask):
             for item, _ in asked
             for choice in (text_of(item, name) for name in CHOICES)
         ]
-        scored = subject.likelihoods(pairs, self.long, self.name)
+        logprobs, long = self._scores(subject, pairs)
         questions: list[Question] = []
         chosen: list[int] = []
         records: list[dict[str, Any]] = []
         for number, (item, question) in enumerate(asked):
-            found = [one.logprob for one in scored.likelihoods[3 * number : 3 * number + 3] if one is not None]
+            found = [one for one in logprobs[3 * number : 3 * number + 3] if one is not None]
             if len(found) < 3:
                 continue
             questions.append(question)
@@ -194,5 +195,13 @@ class BBQTask(BiasTask):
                     "chosen": chosen[-1],
                 }
             )
-        long = len({place // 3 for place in scored.long})
         return Measured(measure_answers(self.name, questions, chosen, subject.name), records, long, notes)
+
+    def _scores(self, subject: Subject, pairs: Sequence[tuple[str, str]]) -> tuple[list[float | None], int]:
+        """The logarithm of each answer's probability, and how many questions were too long."""
+        if subject.masked:
+            found = hidden_spans(subject, [(*pair, "") for pair in pairs], self.name)
+            return found, len({place // 3 for place, one in enumerate(found) if one is None})
+        scored = subject.likelihoods(pairs, self.long, self.name)
+        found = [None if one is None else one.logprob for one in scored.likelihoods]
+        return found, len({place // 3 for place in scored.long})

@@ -92,10 +92,11 @@ def metrics() -> tuple[Metric, Metric, Metric]:
         ss, lms = averages(sums)
         return lms * np.minimum(ss, 100 - ss) / 50
 
+    bounds = (0.0, 100.0)
     return (
-        Metric("lms", lambda sums: averages(sums)[1], True, 100.0, "%", (0.0, 100.0)),
-        Metric("ss", lambda sums: averages(sums)[0], None, 50.0, "%", (0.0, 100.0)),
-        Metric("icat", icat, True, 100.0, "%", (0.0, 100.0)),
+        Metric("lms", lambda sums: averages(sums)[1], True, 100.0, "%", bounds),
+        Metric("ss", lambda sums: averages(sums)[0], None, 50.0, "%", bounds),
+        Metric("icat", icat, True, 100.0, "%", bounds),
     )
 
 

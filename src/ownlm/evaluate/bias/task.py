@@ -11,7 +11,7 @@ from ...errors import DataError
 from ...prediction.heads import check_head
 from ...progress import Progress
 from ..measurement import Floats, Metric
-from ..pseudo import Gap, gap_log_probs
+from ..pseudo import Framed, Gap, framed, gap_log_probs, mask_of
 from ..subject import Subject
 from ..task import Item, TaskConfig
 
@@ -54,8 +54,44 @@ def hidden_log_probs(subject: Subject, gaps: Sequence[Gap], title: str) -> NDArr
         return gap_log_probs(subject.model, gaps, progress=lambda done: progress.update(done))
 
 
+def hidden_spans(subject: Subject, lines: Sequence[tuple[str, str, str]], title: str) -> list[float | None]:
+    """The logarithm of a masked model's probability of a part of each text, in nats; None of one that is too long.
+
+    The part's tokens are shown from left to right, those after the one asked for hidden as well, so that their logarithms
+    add up to that of the whole (Kauf and Ivanova 2023, "A Better Way to Do Masked Language Model Scoring").
+
+    Args:
+        lines: what stands before the part, the part with the space before it, and what stands after it.
+    """
+    mask = mask_of(subject.tokenizer)
+    gaps: list[Gap] = []
+    spans: list[slice | None] = []
+    for before, part, after in lines:
+        read = framed(subject.model, subject.tokenizer, before + part + after)
+        if read is None:
+            spans.append(None)
+            continue
+        new = _hidden(subject, read, before + part + after, len(before), len(before) + len(part), mask)
+        spans.append(slice(len(gaps), len(gaps) + len(new)))
+        gaps += new
+    values = hidden_log_probs(subject, gaps, title)
+    return [None if span is None else float(values[span].sum()) for span in spans]
+
+
+def _hidden(subject: Subject, read: Framed, text: str, start: int, end: int, mask: int) -> list[Gap]:
+    """A gap for each token of text[start:end], those after it in there hidden as well."""
+    offsets = subject.tokenizer.backend.encode(text, add_special_tokens=False).offsets
+    inside = [read.own[place] for place, (a, b) in enumerate(offsets) if a < end and b > start]
+    gaps = []
+    for place in inside:
+        tokens = list(read.tokens)
+        tokens[place : inside[-1] + 1] = [mask] * (inside[-1] + 1 - place)
+        gaps.append(Gap(tuple(tokens), place, read.tokens[place]))
+    return gaps
+
+
 def percent(name: str, *, best: float, least: float = 0.0) -> Metric:
-    """A share of one sum in another, in percent, whose best value lies between: rows [above, below]."""
+    """A share of one sum in another, in percent from ``least`` to 100, whose best value lies between: rows [above, below]."""
 
     def of(sums: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -24,10 +24,9 @@ import numpy as np
 
 from ...errors import DataError
 from ..measurement import Measurement, mean, of_values
-from ..pseudo import Framed, Gap, framed, mask_of
 from ..subject import Subject
 from ..task import Item, Measured
-from .task import BiasTask, check_subject, hidden_log_probs, percent, text_of
+from .task import BiasTask, check_subject, hidden_spans, percent, text_of
 
 FORMS = ("pro", "anti")
 
@@ -121,28 +120,4 @@ def _causal(subject: Subject, lines: Sequence[tuple[str, str]], title: str) -> l
 
 
 def _masked(subject: Subject, lines: Sequence[tuple[str, str]], title: str) -> list[float | None]:
-    mask = mask_of(subject.tokenizer)
-    gaps: list[Gap] = []
-    spans: list[slice | None] = []
-    for asked, name in lines:
-        read = framed(subject.model, subject.tokenizer, f"{asked} {name}.")
-        if read is None:
-            spans.append(None)
-            continue
-        new = _hidden(subject, read, f"{asked} {name}.", len(asked) + 1, len(asked) + 1 + len(name), mask)
-        spans.append(slice(len(gaps), len(gaps) + len(new)))
-        gaps += new
-    values = hidden_log_probs(subject, gaps, title)
-    return [None if span is None else float(values[span].sum()) for span in spans]
-
-
-def _hidden(subject: Subject, read: Framed, text: str, start: int, end: int, mask: int) -> list[Gap]:
-    """A gap for each token of text[start:end], those after it hidden as well."""
-    offsets = subject.tokenizer.backend.encode(text, add_special_tokens=False).offsets
-    inside = [read.own[place] for place, (a, b) in enumerate(offsets) if a < end and b > start]
-    gaps = []
-    for place in inside:
-        tokens = list(read.tokens)
-        tokens[place : inside[-1] + 1] = [mask] * (inside[-1] + 1 - place)
-        gaps.append(Gap(tuple(tokens), place, read.tokens[place]))
-    return gaps
+    return hidden_spans(subject, [(asked, f" {name}", ".") for asked, name in lines], title)
