@@ -100,7 +100,7 @@ def classes(metric: Callable[[int], Metric], table: NDArray[np.float64]) -> Worl
         cells = random.choice(size * size, n, p=table.reshape(-1))
         return of_confusions(cells // size, cells % size, size), None
 
-    return World(metric(size), float(metric(size).of(table.reshape(-1))), draw, least=0.92)
+    return World(metric(size), float(metric(size).of(table.reshape(-1))), draw, least=0.91)
 
 
 WORLDS: dict[str, World] = {

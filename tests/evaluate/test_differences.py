@@ -99,6 +99,9 @@ def test_a_copy_is_inside_the_noise_by_exactly_nothing() -> None:
     )
     assert (found.difference, found.low, found.high, found.verdict) == (0.0, 0.0, 0.0, "inside the noise")
     assert "same on every item" in found.words
+    share = Metric("preference", lambda sums: 100 * sums[..., 0] / sums[..., 1], None, 50.0, "%", (0.0, 100.0))
+    found = difference(measured(right, share), measured(right, share))
+    assert found.difference == 0 and found.low < -1 and found.high > 1 and found.verdict == "inside the noise"
 
 
 def test_verdicts() -> None:

@@ -156,3 +156,18 @@ def test_grouped_rows_hold_each_clusters_sum(items: list[tuple[int, float]]) -> 
     found = grouped_rows(rows, [f"{n:03}" for n in range(len(items))], clusters)
     expected = [rows[clusters == name].sum() for name in dict.fromkeys(clusters.tolist())]
     assert found[:, 0] == pytest.approx(expected)
+
+
+def test_a_class_whose_few_items_all_went_wrong_is_not_sure_to_go_wrong() -> None:
+    """Twelve right ones of two classes, and one wrong one of a third: its F1 of 0 is no sure third of the mean."""
+    right, chosen = np.array([0, 1] * 6 + [2]), np.array([0, 1] * 6 + [0])
+    sample = sample_of(measured(of_confusions(right, chosen, 3), macro_f1(3)))
+    assert sample.table and standard_error(sample) > 0.1
+
+
+def test_a_share_in_clusters_is_never_surer_than_of_items() -> None:
+    """Clusters that happen to be nearly alike: most of five have four of five right."""
+    values = np.tile([1.0, 1, 1, 1, 0], 5)
+    values[[4, 5]] = values[[5, 4]]
+    sample = sample_of(measured(values, clusters=np.repeat(np.arange(5), 5)))
+    assert effective_items(sample) == 25

@@ -134,8 +134,8 @@ def difference(first: Runs, second: Runs, *, margin: float | None = None, seed: 
     else:
         p = pairing.test(of, count, seed)
     same = count == (1, 1) and np.array_equal(pairing.rows[0], pairing.rows[1])
-    if same and not sample.counts:
-        # Numbers that agree to their last digit on every item are no accident.
+    if same and not np.isfinite(sample.bounds[1]):
+        # Losses that agree to their last digit on every item are no accident; choices that agree may be.
         low = high = 0.0
     matters = default_margin(metric, other_value, _width(runs)) if margin is None else margin
     error = standard_error(sample)

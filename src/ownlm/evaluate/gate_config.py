@@ -6,7 +6,7 @@
       - {task: hellaswag, metric: accuracy_norm, margin: 0.02}
       - {task: wikitext, metric: word_perplexity, margin: 2%}
     bias:
-      - {task: crows_pairs, metric: stereotype, within: 0.05}
+      - {task: crows_pairs/overall, metric: preference, within: 5}
     machine:
       - {fact: tokens_per_second, min: 20}
     never_again:

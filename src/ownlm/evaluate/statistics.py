@@ -104,7 +104,12 @@ def _after_two_more(sample: Sample, level: float) -> tuple[float, float]:
         return sample.bounds
     centre, error = _two_more(sample)
     # What was seen is never left out, far as the two more may pull.
-    return min(centre - z * error, sample.value), max(centre + z * error, sample.value)
+    below, above = min(centre - z * error, sample.value), max(centre + z * error, sample.value)
+    if len(sample) < sample.items and sample.variance > 0:
+        # Of a few clusters two items more would hide how much they vary.
+        plain = _student(sample, level)
+        return min(below, plain[0]), max(above, plain[1])
+    return below, above
 
 
 def _two_more(sample: Sample) -> tuple[float, float]:
