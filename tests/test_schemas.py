@@ -11,8 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
-from ownlm.config import editor_schema
+from ownlm.config import editor_schema, validate
 from ownlm.data.recipe import Recipe
+from ownlm.evaluate.kinds import KINDS
 from ownlm.train.config import training_schema
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,13 +35,17 @@ def kind_of(values: dict[str, Any]) -> str | None:
     """What the values are a config of; None where they are of something else, such as a sweep."""
     if "sources" in values:
         return "data"
+    if isinstance(values.get("kind"), str):
+        return "task"
     return "train" if {"data", "objective", "base", "model"} & set(values) and "space" not in values else None
 
 
 @pytest.mark.parametrize(("where", "values"), written())
 def test_what_we_show_fits(where: str, values: dict[str, Any]) -> None:
     kind = kind_of(values)
-    if kind is not None:
+    if kind == "task":
+        validate(KINDS[values["kind"]], values)
+    elif kind is not None:
         jsonschema.validate(as_editors_read(values), SCHEMAS[kind])
 
 
