@@ -12,7 +12,7 @@ import pytest
 from ownlm.engine.engine import Engine
 from ownlm.engine.requests import SamplingOptions
 from ownlm.evaluate.gate_config import NeverAgainConfig
-from ownlm.evaluate.gate_facts import facts_of, likeliest_answers
+from ownlm.evaluate.gate_facts import likeliest_answers, machine_facts
 
 TASK = """
 name: words
@@ -122,8 +122,8 @@ def test_facts_and_answers_are_the_models(corpus: Path) -> None:
     model = library.load_model(corpus / "base", dtype="float32")
     subject = Subject(model, library.load_tokenizer(corpus / "base"), hidden=True)
     count = model.config.parameters()
-    assert facts_of(subject, ["parameters", "weight_bytes"]) == {"parameters": count, "weight_bytes": 4 * count}
-    assert facts_of(subject, []) == {}
+    assert machine_facts(subject, ["parameters", "weight_bytes"]) == {"parameters": count, "weight_bytes": 4 * count}
+    assert machine_facts(subject, []) == {}
     asked = [NeverAgainConfig(prompt=prompt, forbidden="x", max_tokens=6) for prompt in ("the model", "a text")]
     options = {"max_tokens": 6, "temperature": 0}
     engine = Engine(model, subject.tokenizer)

@@ -96,13 +96,13 @@ def _subject(name: str, dtype: str, device: str, adapter: str | None) -> Subject
 def _measured(
     subject: Subject, asked: GatesConfig, tasks: dict[int, list[str]], data: Path | None, limit: int | None
 ) -> Measures:
-    from ..evaluate.gate_facts import facts_of
+    from ..evaluate.gate_facts import machine_facts
     from ..evaluate.gates import Measures
     from ..evaluate.run import measure_all
 
     found = [one for shots, names in tasks.items() for one in measure_all(subject, names, data, [shots], limit=limit)]
     wanted = {one.fact for one in asked.machine}
-    return Measures(found, facts_of(subject, wanted) if wanted else None)
+    return Measures(found, machine_facts(subject, wanted) if wanted else None)
 
 
 def _text(candidate: str, passed: bool, results: list[GateResult], out: Path | None) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..engine.engine import Engine
-from ..engine.measure import measure, read_rate
+from ..engine.measure import Speed, measure
+from ..engine.pages import PAGE
 from ..model.config import ModelConfig
 from ..prediction.passes import Document, passes
 from .subject import Subject
 
 # What speed is measured with: prompts and answers of a short exchange, and texts of a paragraph.
-PROMPT_TOKENS, ANSWER_TOKENS, TOGETHER = 128, 32, 8
+PROMPT_TOKENS, ANSWER_TOKENS, TOGETHER = 128, 64, 8
 TEXT_TOKENS, TEXTS = 128, 8
 
 USES = {
@@ -79,7 +82,7 @@ def facts_of(subject: Subject, price_per_hour: float | None = None) -> Facts:
         architecture=architecture(config),
         use=USES[config.head],
         parameters=config.parameters(),
-        weight_bytes=sum(weight.numel() * weight.element_size() for weight in subject.model.parameters()),
+        weight_bytes=weight_bytes_of(subject),
         dtype=str(subject.model.compute_dtype).removeprefix("torch."),
         context=config.max_positions,
         read_tokens_per_second=read,
@@ -88,6 +91,29 @@ def facts_of(subject: Subject, price_per_hour: float | None = None) -> Facts:
         cost_per_million=None if price_per_hour is None else price_per_hour / 3600 / busy * 1e6,
         limitations=tuple(limitations(subject)),
     )
+
+
+def weight_bytes_of(subject: Subject) -> int:
+    """What the weights take as they are loaded."""
+    return sum(weight.numel() * weight.element_size() for weight in subject.model.parameters())
+
+
+def speeds_of(subject: Subject, requests: Sequence[int]) -> list[Speed]:
+    """How fast a model answers so many requests at once, of a question's and an answer's length as far as it reads so much.
+
+    Raises:
+        ModelError: it writes no text.
+    """
+    room = subject.model.config.max_positions
+    prompt = min(PROMPT_TOKENS, room // 2)
+    tokens = max(2, min(ANSWER_TOKENS, room - prompt))
+    most = max(requests)
+    # Guessing ahead would show random text's repeats, not the model's speed.
+    engine = Engine(
+        subject.model, subject.tokenizer, max_sequences=most, drafts=0, cache_tokens=most * (prompt + tokens + PAGE)
+    )
+    # What the machine could do at best is not asked.
+    return measure(engine, requests, prompt_tokens=prompt, tokens=tokens, bandwidth=math.inf)
 
 
 def architecture(config: ModelConfig) -> str:
@@ -112,18 +138,7 @@ def limitations(subject: Subject) -> list[str]:
 
 def _writing(subject: Subject) -> tuple[float, float, float]:
     """Tokens a second: of prompts read, of one answer, of eight at once."""
-    room = subject.model.config.max_positions
-    prompt = min(PROMPT_TOKENS, room // 2)
-    tokens = max(2, min(ANSWER_TOKENS, room - prompt))
-    engine = Engine(
-        subject.model,
-        subject.tokenizer,
-        max_sequences=TOGETHER,
-        drafts=0,
-        cache_tokens=TOGETHER * (prompt + tokens + 32),
-    )
-    bandwidth = read_rate(engine.device)
-    one, several = measure(engine, (1, TOGETHER), prompt_tokens=prompt, tokens=tokens, bandwidth=bandwidth)
+    one, several = speeds_of(subject, (1, TOGETHER))
     return one.prompt_tokens_per_second, 1 / one.token, several.tokens_per_second
 
 

@@ -78,7 +78,8 @@ class Subject:
         found: list[Likelihood | None] = [None] * len(requests)
         chosen = list(range(len(requests)))
         if long == "skip":
-            chosen = [i for i in chosen if i not in set(too_long)]
+            left_out = set(too_long)
+            chosen = [i for i in chosen if i not in left_out]
         else:
             for i in too_long:
                 requests[i] = _cut(requests[i], most)

@@ -9,6 +9,7 @@ is an error and no empty text.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -73,6 +74,12 @@ class Template:
         """The same as a text."""
         found = self.value(item, where)
         return found if isinstance(found, str) else str(found)
+
+
+@functools.cache
+def compiled(text: str, where: str) -> Template:
+    """A template, made once however often it is asked for."""
+    return Template(text, where)
 
 
 def _regex_replace(text: str, pattern: str, by: str) -> str:

@@ -74,7 +74,8 @@ class ChoiceTask(TaskConfig):
             }
             for (item, one), found in zip(answered, logprobs, strict=True)
         ]
-        long = len({_item_of(place, asked) for place in scored.long})
+        item_of = [number for number, one in enumerate(asked) for _ in one.choices]
+        long = len({item_of[place] for place in scored.long})
         return Measured(measurements, records, long)
 
     def _rows(
@@ -149,11 +150,3 @@ class _Reader:
         if not isinstance(number, int) or not 0 <= number < len(choices):
             raise DataError(f"the answer {answer!r} is not among the choices {list(choices)!r}", where=where)
         return number
-
-
-def _item_of(place: int, asked: Sequence[_Asked]) -> int:
-    for number, one in enumerate(asked):
-        place -= len(one.choices)
-        if place < 0:
-            return number
-    raise IndexError(place)

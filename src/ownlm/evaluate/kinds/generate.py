@@ -17,7 +17,7 @@ from ..overlap import chrf, chrf_rows, rouge_l, rouge_n
 from ..rules import is_json, kept
 from ..subject import Subject
 from ..task import Item, Measured, TaskConfig, clusters_of
-from ..templates import Template
+from ..templates import compiled
 
 MetricName = Literal[
     "exact",
@@ -103,7 +103,7 @@ class GenerateTask(TaskConfig):
             Measurement(self.name, *self._rows(name, texts, right, rules), keys, clusters, len(examples), subject.name)
             for name in self.metrics
         ]
-        prompt = Template(self.prompt, "prompt")
+        prompt = compiled(self.prompt, "prompt")
         records: list[dict[str, Any]] = [
             {"where": item.where, "prompt": prompt.line(item.values, item.where), "answer": text}
             | ({"right_answers": list(texts_right)} if texts_right else {})
@@ -113,7 +113,7 @@ class GenerateTask(TaskConfig):
         return Measured(measurements, records, fits.count(False))
 
     def _prompts(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> list[list[int]]:
-        prompt = Template(self.prompt, "prompt")
+        prompt = compiled(self.prompt, "prompt")
         shown = [(prompt.line(e.values, e.where), self._example_answer(e)) for e in examples]
         if self.chat:
             turns = [
@@ -141,7 +141,7 @@ class GenerateTask(TaskConfig):
     def _right(self, item: Item) -> list[str]:
         if self.answers is None:
             return []
-        found = Template(self.answers, "answers").value(item.values, item.where)
+        found = compiled(self.answers, "answers").value(item.values, item.where)
         right = [found] if isinstance(found, str) else found
         if not isinstance(right, list | tuple) or not right or not all(isinstance(one, str) for one in right):
             raise DataError(f"answers must be a text or a list of texts, not {found!r}", where=item.where)
@@ -150,7 +150,7 @@ class GenerateTask(TaskConfig):
     def _kept(self, item: Item, text: str) -> list[bool]:
         if self.rules is None:
             return []
-        return kept(text, Template(self.rules, "rules").value(item.values, item.where), item.where)
+        return kept(text, compiled(self.rules, "rules").value(item.values, item.where), item.where)
 
     def _rows(
         self, name: MetricName, texts: Sequence[str], right: Sequence[Sequence[str]], rules: Sequence[Sequence[bool]]
