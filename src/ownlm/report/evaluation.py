@@ -47,7 +47,7 @@ def evaluation_report(
         for note in task["notes"]:
             report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
-    report.section("Tasks", "What each measures, and some of its items: right ones and wrong ones by turns.")
+    report.section("Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns.")
     for task in tasks:
         shots = f", {task['shots']} shots" if task["shots"] else ""
         with report.fold(f"{task['task']}{shots}: {task['n']:,} items"):
@@ -101,4 +101,6 @@ def _short(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) >= 100 or value == 0 else f"{value:.3f}"
+    """Shares to three places, percentages and perplexities to one or two."""
+    size = abs(value)
+    return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"
