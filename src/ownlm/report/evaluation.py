@@ -47,7 +47,9 @@ def evaluation_report(
         for note in task["notes"]:
             report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
-    report.section("Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns.")
+    report.section(
+        "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
+    )
     for task in tasks:
         shots = f", {task['shots']} shots" if task["shots"] else ""
         with report.fold(f"{task['task']}{shots}: {task['n']:,} items"):
