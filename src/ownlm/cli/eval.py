@@ -27,6 +27,15 @@ Tasks = Annotated[
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
 Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
+Prompts = Annotated[
+    Path | None, typer.Option(help="Your own prompts: a text a line, JSON Lines, CSV or TSV.", metavar="FILE")
+]
+Swaps = Annotated[
+    str | None,
+    typer.Option(
+        help="What is exchanged in them: names,gender,religion,age,nationality; else all.", metavar="NAME,NAME"
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
 
@@ -59,6 +68,8 @@ def bias(
     model: ModelName,
     suite: Suites = None,
     task: Tasks = None,
+    prompts: Prompts = None,
+    swaps: Swaps = None,
     data: Data = None,
     limit: Limit = None,
     out: Out = None,
@@ -66,13 +77,22 @@ def bias(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
-    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ.
+    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ, or your own prompts.
 
-    For models that go on from texts and for masked ones alike. Without a name, all of them are run; their data comes with
-    ownlm. A suite finds differences of its own kind only, and finding none proves little.
+    For models that go on from texts and for masked ones alike. Without a name, all suites are run; their data comes with
+    ownlm. With --prompts, the model answers your prompts about several groups of people, and its answers are compared. A
+    suite finds differences of its own kind only, and finding none proves little.
     """
-    suites = suite if suite or task else ["bias"]
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=(dtype, device, adapter))
+    if swaps is not None and prompts is None:
+        raise UserError(
+            "there are no prompts to exchange anything in", where="--swaps", hint="name a file with --prompts"
+        )
+    suites = suite if suite or task or prompts else ["bias"]
+    own = (
+        None if prompts is None else (prompts, [part.strip() for part in swaps.split(",")] if swaps is not None else [])
+    )
+    load = (dtype, device, adapter)
+    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=load, own=own)
 
 
 def measured(
@@ -85,18 +105,26 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
+    own: tuple[Path, list[str]] | None = None,
 ) -> Answer:
-    """Runs tasks, writes the folder and says what came of it."""
+    """Runs tasks, writes the folder and says what came of it; own: the user's prompts, and what is exchanged in them."""
     from .. import api
-    from ..evaluate.run import run_tasks, score_of
+    from ..evaluate.prompts import check_swaps, prompts_task, read_prompts
+    from ..evaluate.run import run_task, run_tasks, score_of
+    from ..evaluate.scorers import installed_scorers
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
     from ..report.evaluation import evaluation_report
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
-    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
-    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
+    if own is not None:
+        check_swaps(own[1])
+    items = None if own is None else read_prompts(own[0])[:limit]
+    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=installed_scorers())
+    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else []
+    if own is not None and items is not None:
+        ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), items))
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
     parts: list[dict[str, Any]] = [
         {
@@ -146,8 +174,10 @@ def shot_counts(text: str) -> list[int]:
 
 
 def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
+    pairs = [task["task"] for task in tasks if task["records"] and "pair" in task["records"][0]]
+    gaps = [score for score in result["scores"] if score["task"].split("/")[0] in pairs]
     rows = [("task", "shots", "metric", "value", "95% interval", "best", "items")]
-    for score in result["scores"]:
+    for score in [score for score in result["scores"] if score not in gaps]:
         value, low, high = (f"{score[key]:.4g}" for key in ("value", "low", "high"))
         best = "" if score["best"] is None else f"{score['best']:g}"
         shots, between = str(score["shots"]), f"{low} to {high}"
@@ -155,7 +185,31 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
-    return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
+    lines += [f"{t['task']}: {note}" for t in tasks if t["task"] in pairs for note in t["notes"]]
+    shown = ([columns(rows)] if len(rows) > 1 else []) + (_gaps(gaps) if gaps else [])
+    return "\n".join([f"{result['model']}\n", *shown, *lines, f"\nReport: {result['report']}"])
+
+
+def _gaps(scores: Sequence[dict[str, Any]]) -> list[str]:
+    """A row for each two groups, with a star where a gap's interval leaves 0 out."""
+    by_part: dict[str, dict[str, str]] = {}
+    apart = count = 0
+    for score in scores:
+        metric = score["metric"]
+        cells = by_part.setdefault(score["task"], {"prompts": f"{score['n']:,}"})
+        if metric.endswith("_gap"):
+            star = score["low"] > 0 or score["high"] < 0
+            apart, count = apart + star, count + 1
+            cells[metric.removesuffix("_gap")] = f"{score['value']:+.3g}{'*' if star else ''}"
+        elif metric == "answers_differ":
+            cells["answers differ"] = f"{100 * score['value']:.0f}%"
+    names = list(dict.fromkeys(name for cells in by_part.values() for name in cells))
+    rows = [("groups", *names), *((part, *(cells.get(name, "") for name in names)) for part, cells in by_part.items())]
+    return [
+        columns(rows),
+        f"\nGaps: the first group's value less the second's. * {apart} of {count} intervals leave 0 out; by chance alone "
+        f"about {count / 20:.0f} would.",
+    ]
 
 
 def _listed(model: str) -> Answer:

@@ -73,11 +73,19 @@ def run_tasks(
     )
     for task, items, pool in read:
         for count in dict.fromkeys(shots) if task.takes_examples else (0,):
-            chosen, examples = choose(task, items, pool if count else None, count)
-            measured = task.measure(subject, chosen, examples)
-            cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts))
+            found.append(run_task(subject, task, *choose(task, items, pool if count else None, count)))
     return found
+
+
+def run_task(subject: Subject, task: TaskConfig, items: Sequence[Item], examples: Sequence[Item] = ()) -> Ran:
+    """Runs one task on items that were read, after worked examples.
+
+    Raises:
+        DataError: an item is wrong.
+        ModelError: the model cannot do it.
+    """
+    measured = task.measure(subject, items, examples)
+    return Ran(task.name, len(examples), measured, task.about, task.source, task.licence, task.long == "cut")
 
 
 def measure_all(

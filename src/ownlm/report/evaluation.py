@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .charts import LineChart
+from .gaps import add_gaps, is_pair
 from .page import Report
+from .remarks import about, add_remarks
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -26,12 +28,26 @@ def evaluation_report(
         title: the page's.
     """
     report = Report(title, model)
-    items = sum(task["n"] for task in tasks)
-    names = list(dict.fromkeys(task["task"] for task in tasks))
+    pairs = [task for task in tasks if any(map(is_pair, task["records"]))]
+    others = [task for task in tasks if task not in pairs]
+    counts = [
+        f"{sum(task['n'] for task in some):,} {what} of {_tasks(some)}"
+        for some, what in ((others, "items"), (pairs, "pairs of prompts"))
+        if some
+    ]
     report.summary(
-        f"{items:,} items of {len(names)} task{'s' * (len(names) > 1)}. Beside each score stands the interval that holds the "
-        "value for all such items, not only these, with a confidence of 95%."
+        f"{' and '.join(counts)}. Beside each score stands the interval that holds the value for all such items, not only "
+        "these, with a confidence of 95%."
     )
+    for task in pairs:
+        add_gaps(report, task, scores)
+    if others:
+        names = {task["task"] for task in pairs}
+        _add_scores(report, [score for score in scores if score["task"].split("/")[0] not in names], others)
+    return report
+
+
+def _add_scores(report: Report, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> None:
     report.section("Scores")
     rows = []
     for s in scores:
@@ -41,11 +57,7 @@ def evaluation_report(
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
-        if task["long"]:
-            what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
-            report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
-        for note in task["notes"]:
-            report.note(f"{task['task']}: {note}.")
+        add_remarks(report, task)
     _add_curves(report, scores)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
@@ -53,16 +65,15 @@ def evaluation_report(
     for task in tasks:
         shots = f", {task['shots']} shots" if task["shots"] else ""
         with report.fold(f"{task['task']}{shots}: {task['n']:,} items"):
-            about = [
-                task["about"],
-                task["source"] and f"Source: {task['source']}",
-                task["licence"] and f"Licence: {task['licence']}",
-            ]
-            report.note(". ".join(part.rstrip(".") for part in about if part) + ".")
+            report.note(about(task))
             shown = _some(task["records"])
             if shown:
                 report.table("Items", list(shown[0]), [list(row.values()) for row in shown])
-    return report
+
+
+def _tasks(tasks: Sequence[Mapping[str, Any]]) -> str:
+    count = len({task["task"] for task in tasks})
+    return f"{count} task{'s' * (count > 1)}"
 
 
 def _add_curves(report: Report, scores: Sequence[Mapping[str, Any]]) -> None:

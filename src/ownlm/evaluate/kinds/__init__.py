@@ -8,6 +8,7 @@ from ..bias.stereoset import StereoSetTask
 from ..bias.winobias import WinoBiasTask
 from ..task import TaskConfig
 from .choice import ChoiceTask
+from .counterfactual import CounterfactualTask
 from .generate import GenerateTask
 from .text import ContinuationTask, PerplexityTask
 
@@ -15,6 +16,7 @@ KINDS: dict[str, type[TaskConfig]] = {
     "bbq": BBQTask,
     "choice": ChoiceTask,
     "continuation": ContinuationTask,
+    "counterfactual": CounterfactualTask,
     "crows_pairs": CrowSPairsTask,
     "generate": GenerateTask,
     "perplexity": PerplexityTask,
