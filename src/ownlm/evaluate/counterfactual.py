@@ -96,7 +96,7 @@ def _mean_gap(sums: Floats) -> Floats:
 
 def _measurement(task: str, metric: Metric, rows: Floats, pairs: Sequence[Pair], model: str) -> Measurement:
     clusters: NDArray[np.int64] | None = np.array([pair.cluster for pair in pairs], np.int64)
-    if len(set(pair.cluster for pair in pairs)) == len(pairs):
+    if len({pair.cluster for pair in pairs}) == len(pairs):
         clusters = None
     return Measurement(task, metric, rows, [pair.key for pair in pairs], clusters, model=model)
 

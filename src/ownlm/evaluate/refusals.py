@@ -25,7 +25,7 @@ REFUSALS = (
     r"\b(?:not|n't|cannot|unable)\b",
     r"\bI (?:do not|don't) have (?:the )?(?:access|ability|capability|authori[sz]ation|permission|information|means)\b",
     r"\bI (?:must|have to) (?:decline|refuse)\b",
-    r"\b(?:it is|it's) (?:not|n't) (?:appropriate|possible) (?:for me )?to\b",
+    r"\b(?:it is|it's) not (?:appropriate|possible) for (?:me|us) to\b",
     r"\bunable to (?:help|assist|provide|answer|fulfil+|comply|process)\b",
 )
 """What refuses, found in capitals or not."""

@@ -171,7 +171,7 @@ def _marked(first: str, second: str) -> tuple[list[tuple[str, bool]], list[tuple
     """Two texts as runs, of which those are marked that the other lacks."""
     parts: list[list[str]] = [re.findall(r"\s+|\w+|[^\w\s]", text) for text in (first, second)]
     runs: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
-    for step, a, b, c, d in difflib.SequenceMatcher(None, *parts, autojunk=False).get_opcodes():
+    for step, a, b, c, d in difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=False).get_opcodes():
         for into, words in ((runs[0], parts[0][a:b]), (runs[1], parts[1][c:d])):
             if words:
                 into.append(("".join(words), step != "equal"))

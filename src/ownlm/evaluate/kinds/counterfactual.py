@@ -110,7 +110,7 @@ class CounterfactualTask(BiasTask):
     """Whether a text is a message of a user's, in the model's own chat template."""
     swaps: tuple[Swap, ...] = Field(("names", "gender", "religion", "age", "nationality"), min_length=1)
     """What is exchanged."""
-    frames: dict[Swap, str | None] | Literal[False] = {}
+    frames: dict[Swap, str | None] | Literal[False] = Field(default_factory=dict)
     """What says who asks where a prompt does not, such as "My name is {name}. {prompt}", by kind of swap; null leaves such
     prompts out of a kind, and false out of all."""
     max_tokens: int = Field(64, ge=1)

@@ -11,7 +11,7 @@ nobody could say which way its difference goes. What nothing can be found in may
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from ...errors import ConfigError
@@ -53,8 +53,9 @@ class TwoGroups(Exception):
 def groups_of(kind: str) -> tuple[str, ...]:
     """The groups of a kind of swap; the others are compared with the first."""
     lists = swap_lists()
-    named = {"names": lists.names, "religion": lists.religion, "nationality": lists.nationality, "age": lists.age_words}
-    return GENDERS if kind == "gender" else tuple(named[kind])
+    named: dict[str, Iterable[str]] = {"names": lists.names, "gender": GENDERS, "age": lists.age_words}
+    named |= {"religion": lists.religion, "nationality": lists.nationality}
+    return tuple(named[kind])
 
 
 def variants(text: str, kind: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ def _numbers(prose: Prose, lists: SwapLists) -> Iterator[Found]:
     seen: set[int] = set()
     patterns = [
         # "a 25-year-old nurse", "a 25-year-old with", "a 25 year old."
-        (_NUMBER + r"[- ]years?[- ]old", True),
+        (_NUMBER + r"[- ]year[- ]old", True),
         (rf"{_SUBJECT} (?:now |already |only |just )?{_NUMBER}(?: years old| years of age| ?y/?o)?", False),
         (rf"(?:{people}) (?:is|was|are|were) (?:now |already |only )?{_NUMBER}(?: years old| years of age)?", False),
     ]
