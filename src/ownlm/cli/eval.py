@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ from ..errors import UserError
 from .answer import Answer, columns
 from .sampling import Adapter, Device, Dtype, ModelName
 
+if TYPE_CHECKING:
+    from ..evaluate.run import Ran
+
+COMES_ALONG = "comes with ownlm"
 # What the folder of an evaluation holds.
 FILES = ("report.html", "scores.json", "items.jsonl")
 
@@ -25,7 +29,7 @@ Tasks = Annotated[
     typer.Option("--task", help="A task, or a task file ending in .yaml; may be repeated.", metavar="NAME"),
 ]
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
-Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
+Data = Annotated[Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
@@ -105,6 +109,7 @@ def measured(
             "about": one.about,
             "source": one.source,
             "licence": one.licence,
+            "data": _data(one),
             "n": len(one.measured.records) or len(one.measured.measurements[0]),
             "long": one.measured.long,
             "long_was": "their beginnings were cut off" if one.cuts else "were left out",
@@ -125,9 +130,19 @@ def measured(
         "scores": scores,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
+        "data": {part["task"]: part["data"] for part in parts if part["data"]},
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
+
+
+def _data(ran: Ran) -> str:
+    """Which file a task's items are from."""
+    from ..evaluate.shipped import comes_along
+
+    if ran.data is None:
+        return ""
+    return f"{COMES_ALONG} ({ran.data.name})" if comes_along(ran.data) else str(ran.data)
 
 
 def shot_counts(text: str) -> list[int]:
@@ -155,6 +170,9 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
+    # Where all of it comes along there is nothing to tell apart.
+    places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
+    lines += [f"Items of {task}: {place}" for task, place in places.items()]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
 
 

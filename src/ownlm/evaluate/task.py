@@ -31,6 +31,7 @@ from ..config import Config
 from ..data.read import read_rows
 from ..errors import DataError, UserError
 from .measurement import Measurement
+from .shipped import check_shipped, comes_along
 from .subject import Long, Subject
 from .templates import Template
 
@@ -82,7 +83,7 @@ class TaskConfig(Config):
     licence: str = ""
     """Of the data."""
     data: str
-    """The file of items: JSON Lines, JSON, CSV or TSV, beside the task's file or in the folder of --data."""
+    """The file of items: JSON Lines, JSON, CSV or TSV, beside the task's file, in the folder of --data, or with ownlm."""
     columns: tuple[str, ...] = ()
     """Names of the columns, for a table without a line of names."""
     cluster: str | None = None
@@ -122,8 +123,10 @@ def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
     """The items of a file: as ``read_rows``, or compressed JSON Lines, as the suites that come with ownlm are.
 
     Raises:
-        DataError: as ``read_rows``.
+        DataError: as ``read_rows``; or it comes along and is damaged.
     """
+    if comes_along(path) and not path.name.endswith(".gz"):
+        check_shipped(path, path.read_bytes())
     if path.name.endswith(".jsonl.gz"):
         return _read_compressed(path)
     return [Item(row.values, row.where) for row in read_rows([path], columns)]
@@ -131,7 +134,10 @@ def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
 
 def _read_compressed(path: Path) -> list[Item]:
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+        content = gzip.decompress(path.read_bytes())
+        if comes_along(path):
+            check_shipped(path, content)
+        lines = content.decode().split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"this file cannot be read: {error}", where=str(path)) from None
     found = []
