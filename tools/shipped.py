@@ -1,4 +1,7 @@
-"""How data that comes along with ownlm is written: compressed, the same bytes each time, its sums beside it."""
+"""How data that comes along with ownlm is written: compressed, the same bytes each time, its sums beside it.
+
+python tools/shipped.py                 the sums of files that are written by hand, and come as they are
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def write(made: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
     """Writes NAME.jsonl.gz of each name and its rows, and puts the sums of what is in them into SHA256SUMS."""
-    sums = {}
-    for line in (OUT / "SHA256SUMS").read_text().splitlines():
-        total, name = line.split()
-        sums[name] = total
+    sums = dict(reversed(line.split()) for line in (OUT / "SHA256SUMS").read_text().splitlines())
     for name, rows in made.items():
         content = json_lines(rows)
         path = OUT / f"{name}.jsonl.gz"
@@ -29,4 +29,10 @@ def write(made: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
         path.write_bytes(gzip.compress(content, 9, mtime=0))
         sums[f"{name}.jsonl"] = hashlib.sha256(content).hexdigest()
         print(f"{path.name}: {len(content.splitlines())} rows, {path.stat().st_size} bytes")
+    for path in sorted(OUT.glob("*.jsonl")):
+        sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     (OUT / "SHA256SUMS").write_text("".join(f"{total}  {name}\n" for name, total in sums.items()))
+
+
+if __name__ == "__main__":
+    write({})

@@ -29,7 +29,9 @@ Tasks = Annotated[
     typer.Option("--task", help="A task, or a task file ending in .yaml; may be repeated.", metavar="NAME"),
 ]
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
-Data = Annotated[Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
+]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 

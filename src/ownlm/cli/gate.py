@@ -27,7 +27,9 @@ Against = Annotated[
     str | None, typer.Option(help="The model whose place it would take, for gates that compare.", metavar="MODEL")
 ]
 Gates = Annotated[Path, typer.Option(help="The file of gates.", metavar="FILE.yaml")]
-Data = Annotated[Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
+]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Out = Annotated[Path | None, typer.Option(help="Writes a page that says what each gate said.", metavar="FILE.html")]
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..config import Config
+from ..data.contamination import records
 from ..data.read import read_rows
 from ..errors import DataError, UserError
 from .measurement import Measurement
@@ -120,7 +121,9 @@ class Measured:
 
 
 def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
-    """The items of a file: as ``read_rows``, or compressed JSON Lines, as the suites that come with ownlm are.
+    """The items of a file: as ``read_rows``, in SQuAD's format, or compressed JSON Lines, as data that comes with ownlm is.
+
+    A question of SQuAD's is an item with ``question``, ``context`` and ``answers``.
 
     Raises:
         DataError: as ``read_rows``; or it comes along and is damaged.
@@ -129,6 +132,11 @@ def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
         check_shipped(path, path.read_bytes())
     if path.name.endswith(".jsonl.gz"):
         return _read_compressed(path)
+    if path.suffix.lower() == ".json":
+        found = list(records.read_rows(path))
+        if wrong := next(((where, value) for where, value in found if not isinstance(value, Mapping)), None):
+            raise DataError(f"an object was expected, not {type(wrong[1]).__name__}", where=wrong[0])
+        return [Item(value, where) for where, value in found]
     return [Item(row.values, row.where) for row in read_rows([path], columns)]
 
 
