@@ -9,7 +9,6 @@ import pytest
 from ownlm.errors import DataError
 from ownlm.evaluate.rules import RULES, kept
 
-
 CASES = [
     ("words", 3, "It's well-known, no?", "one two"),
     ("words_at_most", 3, "It's well-known, no?", "one two three four"),

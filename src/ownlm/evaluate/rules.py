@@ -96,7 +96,7 @@ def _ends(text: str, value: Any) -> bool:
 
 def _cased(text: str, wanted: Callable[[str], bool], unwanted: Callable[[str], bool]) -> bool:
     """Whether there are letters of a case, and none of the other."""
-    return any(map(wanted, text)) and not any(unwanted(c) or c.istitle() and not wanted(c) for c in text)
+    return any(map(wanted, text)) and not any(unwanted(c) or (c.istitle() and not wanted(c)) for c in text)
 
 
 def _capital_words(text: str) -> int:

@@ -15,7 +15,6 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
-
 # A task, the file of its items, those to measure, and those that examples come from, where they are others.
 _Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
 
