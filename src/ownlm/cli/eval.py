@@ -21,6 +21,11 @@ COMES_ALONG = "comes with ownlm"
 # What the folder of an evaluation holds.
 FILES = ("report.html", "scores.json", "items.jsonl")
 
+MaybeModel = Annotated[
+    str | None,
+    typer.Argument(help="A folder, hf:ORG/NAME, a .gguf file, or a name from 'ownlm models'.", metavar="MODEL"),
+]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a task's file, for editors.")]
 Suites = Annotated[
     list[str] | None, typer.Option("--suite", help="Tasks run together, such as core; may be repeated.", metavar="NAME")
 ]
@@ -37,7 +42,7 @@ Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and
 
 
 def evaluate(
-    model: ModelName,
+    model: MaybeModel = None,
     suite: Suites = None,
     task: Tasks = None,
     shots: Shots = "0",
@@ -47,12 +52,19 @@ def evaluate(
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    schema: Schema = False,
 ) -> Answer:
     """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
 
     Every score comes with its 95% interval. What several items begin with is read once, and nothing is cut in silence: items
     longer than the model reads are counted and told. Without a name, the tasks and suites are listed.
     """
+    if schema:
+        from ..evaluate.schemas import task_schema
+
+        return Answer(task_schema(), output=json.dumps(task_schema(), indent=2))
+    if model is None:
+        raise UserError("a model is missing", where="MODEL", hint="write: ownlm eval MODEL --suite core")
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
