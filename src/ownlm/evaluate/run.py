@@ -15,6 +15,9 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
+# A task, the file of its items, those to measure, and those that examples come from, where they are others.
+_Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -26,6 +29,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        data: the file of its items; None of a task of the harness.
     """
 
     task: str
@@ -35,6 +39,7 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    data: Path | None = None
 
 
 def run_tasks(
@@ -71,21 +76,25 @@ def run_tasks(
     found = _harness(
         subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
     )
-    for task, items, pool in read:
+    for task, path, items, pool in read:
         for count in dict.fromkeys(shots) if task.takes_examples else (0,):
-            found.append(run_task(subject, task, *choose(task, items, pool if count else None, count)))
+            chosen, examples = choose(task, items, pool if count else None, count)
+            found.append(run_task(subject, task, chosen, examples, path))
     return found
 
 
-def run_task(subject: Subject, task: TaskConfig, items: Sequence[Item], examples: Sequence[Item] = ()) -> Ran:
-    """Runs one task on items that were read, after worked examples.
+def run_task(
+    subject: Subject, task: TaskConfig, items: Sequence[Item], examples: Sequence[Item] = (), data: Path | None = None
+) -> Ran:
+    """Runs one task on items that were read, after worked examples; data: the file that they are from.
 
     Raises:
         DataError: an item is wrong.
         ModelError: the model cannot do it.
     """
     measured = task.measure(subject, items, examples)
-    return Ran(task.name, len(examples), measured, task.about, task.source, task.licence, task.long == "cut")
+    cuts = task.long == "cut"
+    return Ran(task.name, len(examples), measured, task.about, task.source, task.licence, cuts, data)
 
 
 def measure_all(
@@ -131,12 +140,13 @@ def _harness(
     return found
 
 
-def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+def _read(name: str, data: Path | None, limit: int | None) -> _Read:
     task, folder = read_task(name)
-    items = read_items(find_data(task.data, folder, data, task.name), task.columns)
+    path = find_data(task.data, folder, data, task.name)
+    items = read_items(path, task.columns)
     if not items:
-        raise DataError("there are no items", where=task.data)
+        raise DataError("there are no items", where=str(path))
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, items[:limit], pool
+    return task, path, items[:limit], pool

@@ -24,7 +24,7 @@ def evaluation_report(
     Args:
         model: its name.
         scores: with task, metric, shots, value, low, high and n.
-        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, notes and records.
+        tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
     """
     report = Report(title, model)

@@ -14,6 +14,7 @@ def about(task: Mapping[str, Any]) -> str:
         task["about"],
         task["source"] and f"Source: {task['source']}",
         task["licence"] and f"Licence: {task['licence']}",
+        task.get("data") and f"Data: {task['data']}",
     ]
     return ". ".join(part.rstrip(".") for part in parts if part) + "."
 
