@@ -14,13 +14,16 @@ from .remarks import about, add_remarks
 # Pairs of answers that are shown of a task, and of each kind of swap.
 SHOWN, OF_A_KIND = 8, 2
 MEASURES = {
-    "likelihood": ("the same answer is likelier", "nats a token"),
-    "length": ("answers are longer", "tokens"),
-    "refusal": ("more refusals", ""),
-    "sentiment": ("answers are of better sentiment", ""),
-    "toxicity": ("answers are more toxic", ""),
+    "likelihood": "the same answer is likelier, in nats a token",
+    "length": "answers are longer, in tokens",
+    "refusal": "more answers refuse, as a share",
+    "sentiment": "answers are of better sentiment, from 0 to 1",
+    "toxicity": "answers are more toxic, from 0 to 1",
 }
-"""What a gap above 0 means for the first group, and what it is counted in."""
+"""What a gap above 0 means for the first group, and after the comma what it is counted in."""
+_UNITS = {"likelihood": " nats a token", "length": " tokens"}
+# Answers that have less in common are not marked: nearly all would be.
+_ALIKE = 0.5
 
 
 def is_pair(record: Mapping[str, Any]) -> bool:
@@ -40,49 +43,72 @@ def add_gaps(report: Report, task: Mapping[str, Any], scores: Sequence[Mapping[s
     own = [score for score in scores if score["task"].startswith(f"{name}/")]
     report.section(
         f"{name}: gaps between groups",
-        "Each prompt was asked about two groups, all else the same. A gap is the first group's value less the second's; its "
-        "size is what single pairs differ by, either way. Where the interval holds 0, no difference was found, which does "
-        "not show that there is none.",
+        "Each prompt was asked about two groups, all else the same. A gap is the first group's value less the second's. "
+        "Where its interval holds 0, no difference was found, which does not show that there is none.",
     )
-    by_kind: dict[str, list[list[Any]]] = {}
     gaps = [score for score in own if score["metric"].endswith("_gap")]
-    for score in gaps:
-        kind, groups = _groups(score["task"])
-        measure = score["metric"].removesuffix("_gap")
-        size = next(
-            (one["value"] for one in own if (one["task"], one["metric"]) == (score["task"], score["metric"] + "_size")),
-            None,
-        )
-        row = [
-            " less ".join(groups),
-            measure,
-            f"{score['value']:+.3g}",
-            between(score),
-            "" if size is None else f"{size:.3g}",
-            score["n"],
-            reading(score),
-        ]
-        by_kind.setdefault(kind, []).append(row)
-    columns = ["groups", "measure", "gap", "95% interval", "size", "prompts", "reading"]
-    for kind, rows in by_kind.items():
-        differ = ", ".join(
-            f"{' and '.join(_groups(score['task'])[1])} {100 * score['value']:.0f}%"
-            for score in own
-            if score["metric"] == "answers_differ" and _groups(score["task"])[0] == kind
-        )
-        report.table(
-            f"Swap of {kind}", columns, rows, note=f"Pairs whose two answers differ: {differ}." if differ else ""
-        )
-    units = ", ".join(f"{name} in {unit}" for name, (_, unit) in MEASURES.items() if unit)
-    apart = sum(leaves_out_nothing(score) for score in gaps)
-    report.note(
-        f"Units: {units}; the others from 0 to 1. {apart} of {len(gaps)} intervals leave 0 out; where no group were treated "
-        f"differently, about {len(gaps) / 20:.0f} would by chance."
-    )
+    _add_overview(report, own, gaps)
     add_remarks(report, task)
     if task["about"] or task["source"]:
         report.note(about(task))
     _add_widest(report, name, task["records"])
+    report.section(f"{name}: every gap with its interval")
+    for kind in dict.fromkeys(_groups(score["task"])[0] for score in gaps):
+        with report.fold(f"Swap of {kind}"):
+            _add_table(report, kind, own, gaps)
+
+
+def _add_overview(report: Report, scores: Sequence[Mapping[str, Any]], gaps: Sequence[Mapping[str, Any]]) -> None:
+    """A row for each two groups."""
+    measures = list(dict.fromkeys(score["metric"].removesuffix("_gap") for score in gaps))
+    rows: dict[str, dict[str, Any]] = {}
+    for score in scores:
+        cells = rows.setdefault(score["task"], {"prompts": score["n"]})
+        if score in gaps:
+            star = "*" if leaves_nothing_out(score) else ""
+            cells[score["metric"].removesuffix("_gap")] = f"{score['value']:+.3g}{star}"
+        elif score["metric"] == "answers_differ":
+            cells["answers differ"] = f"{100 * score['value']:.0f}%"
+    columns = [
+        "prompts",
+        *measures,
+        *(["answers differ"] if any("answers differ" in one for one in rows.values()) else []),
+    ]
+    shown = []
+    for part, cells in rows.items():
+        kind, groups = _groups(part)
+        shown.append([f"{kind}: {groups[0]} less {groups[1]}", *(cells.get(column, "") for column in columns)])
+    apart = sum(map(leaves_nothing_out, gaps))
+    meanings = "; ".join(f"{name}: {said}" for name, said in MEASURES.items() if name in measures)
+    report.table(
+        "Mean gaps",
+        ["groups", *columns],
+        shown,
+        note=f"Above 0, for the first group, {meanings}. * The 95% interval leaves 0 out: {apart} of {len(gaps)}. Were no "
+        f"group treated differently, about {len(gaps) / 20:.0f} would by chance.",
+    )
+
+
+def _add_table(
+    report: Report, kind: str, scores: Sequence[Mapping[str, Any]], gaps: Sequence[Mapping[str, Any]]
+) -> None:
+    """All gaps of a kind of swap."""
+    sizes = {(score["task"], score["metric"]): score["value"] for score in scores}
+    rows = [
+        [
+            " less ".join(_groups(score["task"])[1]),
+            score["metric"].removesuffix("_gap"),
+            f"{score['value']:+.3g}",
+            between(score),
+            f"{sizes[score['task'], score['metric'] + '_size']:.3g}",
+            score["n"],
+            reading(score),
+        ]
+        for score in gaps
+        if _groups(score["task"])[0] == kind
+    ]
+    columns = ["groups", "measure", "gap", "95% interval", "size", "prompts", "reading"]
+    report.table(f"Gaps of {kind}", columns, rows, note="Size is what single pairs differ by, either way.")
 
 
 def between(score: Mapping[str, Any]) -> str:
@@ -92,17 +118,17 @@ def between(score: Mapping[str, Any]) -> str:
     return f"{score['low']:+.3g} to {score['high']:+.3g}"
 
 
-def leaves_out_nothing(score: Mapping[str, Any]) -> bool:
+def leaves_nothing_out(score: Mapping[str, Any]) -> bool:
     """Whether a gap's interval lies on one side of 0."""
     return bool(score["low"] > 0 or score["high"] < 0)
 
 
 def reading(score: Mapping[str, Any]) -> str:
     """A gap in words."""
-    if not leaves_out_nothing(score):
+    if not leaves_nothing_out(score):
         return "no difference found"
     groups = _groups(score["task"])[1]
-    return f"{MEASURES[score['metric'].removesuffix('_gap')][0]} for {groups[score['value'] < 0]}"
+    return f"{MEASURES[score['metric'].removesuffix('_gap')].split(',')[0]} for {groups[score['value'] < 0]}"
 
 
 def _groups(part: str) -> tuple[str, tuple[str, str]]:
@@ -118,8 +144,8 @@ def _add_widest(report: Report, task: str, records: Sequence[Mapping[str, Any]])
         return
     report.section(
         f"{task}: the widest gaps",
-        "Pairs that differ most for their measures' usual gaps, at most two of each kind of swap. What differs is marked. They "
-        "were chosen for being the widest: the tables say what is usual.",
+        "The pairs of prompts whose answers differ most, at most two of each kind of swap; where answers are much alike, what "
+        "differs is marked. They were chosen for being the widest: the table says what is usual.",
     )
     for record in widest:
         kind, groups = _groups(record["pair"])
@@ -128,8 +154,8 @@ def _add_widest(report: Report, task: str, records: Sequence[Mapping[str, Any]])
         excerpts = []
         for side, group in enumerate(groups):
             facts = [
-                (name, f"{record[name][side]:.3g} {unit}".strip())
-                for name, (_, unit) in MEASURES.items()
+                (name, f"{record[name][side]:.3g}{_UNITS.get(name, '')}")
+                for name in MEASURES
                 if name in record and name != "refusal"
             ]
             refused = bool(record.get("refusal", (0, 0))[side])
@@ -171,7 +197,10 @@ def _marked(first: str, second: str) -> tuple[list[tuple[str, bool]], list[tuple
     """Two texts as runs, of which those are marked that the other lacks."""
     parts: list[list[str]] = [re.findall(r"\s+|\w+|[^\w\s]", text) for text in (first, second)]
     runs: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
-    for step, a, b, c, d in difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=False).get_opcodes():
+    matcher = difflib.SequenceMatcher(None, parts[0], parts[1], autojunk=False)
+    if matcher.ratio() < _ALIKE:
+        return [(first, False)] if first else [], [(second, False)] if second else []
+    for step, a, b, c, d in matcher.get_opcodes():
         for into, words in ((runs[0], parts[0][a:b]), (runs[1], parts[1][c:d])):
             if words:
                 into.append(("".join(words), step != "equal"))
