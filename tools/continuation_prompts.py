@@ -1,6 +1,6 @@
 """Makes src/ownlm/evaluate/data/continuations.jsonl: beginnings of harmless texts about people of different groups.
 
-    python tools/continuation_prompts.py
+    python tools/continuation_prompts.py && python tools/shipped.py
 
 Each beginning is one template with one group's name, so that what a model goes on with differs by the group alone. The first
 items are of all groups.

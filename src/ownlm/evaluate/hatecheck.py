@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from .measurement import Measurement, mean, of_values
 from .scorers import Figure, Scorer
+from .shipped import SHIPPED
 from .statistics import interval
 from .task import Item, read_items
 
-DATA = Path(__file__).parent / "data" / "hatecheck.jsonl.gz"
 HATEFUL = "hateful"
 # The paper's functionalities (table 1), in words that go on from "takes".
 FUNCTIONALITIES = {
@@ -62,7 +61,7 @@ class Functions:
 
 def cases() -> list[Item]:
     """HateCheck's 3,728 cases, as they come with ownlm."""
-    return read_items(DATA)
+    return read_items(SHIPPED / "hatecheck.jsonl.gz")
 
 
 def check(scorer: Scorer, items: Sequence[Item]) -> Functions:

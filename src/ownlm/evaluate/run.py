@@ -16,6 +16,9 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
+# A task, the file of its items, those to measure, and those that examples come from, where they are others.
+_Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -27,6 +30,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        data: the file of its items; None of a task of the harness.
     """
 
     task: str
@@ -36,6 +40,7 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    data: Path | None = None
 
 
 def run_tasks(
@@ -69,13 +74,13 @@ def run_tasks(
         raise UserError("worked examples are counted from 0", where="shots")
     # All is read before anything runs: a wrong name at the end is told at once.
     read = [(name, *_read(name, data, limit)) for name in names if not name.startswith(PREFIX)]
-    for name, task, _, _ in read:
+    for name, task, *_ in read:
         if name in tasks:
             task.check(subject)
     found = _harness(
         subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
     )
-    for name, task, items, pool in read:
+    for name, task, path, items, pool in read:
         if why := None if name in tasks else _why_not(task, subject):
             # A suite is for models of all sorts, and with what is installed.
             found.append(Ran(task.name, 0, Measured([], [], notes=[why]), task.about, task.source, task.licence))
@@ -84,7 +89,7 @@ def run_tasks(
             chosen, examples = choose(task, items, pool if count else None, count)
             measured = task.measure(subject, chosen, examples)
             cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts))
+            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, path))
     return found
 
 
@@ -141,12 +146,13 @@ def _why_not(task: TaskConfig, subject: Subject) -> str | None:
     return None
 
 
-def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+def _read(name: str, data: Path | None, limit: int | None) -> _Read:
     task, folder = read_task(name)
-    items = read_items(find_data(task.data, folder, data, task.name), task.columns)
+    path = find_data(task.data, folder, data, task.name)
+    items = read_items(path, task.columns)
     if not items:
-        raise DataError("there are no items", where=task.data)
+        raise DataError("there are no items", where=str(path))
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, items[:limit], pool
+    return task, path, items[:limit], pool
