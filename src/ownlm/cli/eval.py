@@ -38,6 +38,14 @@ Data = Annotated[
     Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
 ]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        help="What tells how toxic texts are, in place of the installed one; may be repeated.",
+        metavar="NAME=DIR",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
 
@@ -48,6 +56,7 @@ def evaluate(
     shots: Shots = "0",
     data: Data = None,
     limit: Limit = None,
+    scorer: Scorers = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -68,9 +77,8 @@ def evaluate(
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
-    return measured(
-        model, task or (), suite or (), counts, data, limit, out, "evaluation", load=(dtype, device, adapter)
-    )
+    load = (dtype, device, adapter)
+    return measured(model, task or (), suite or (), counts, data, limit, out, "evaluation", load, scorer or ())
 
 
 def bias(
@@ -79,18 +87,21 @@ def bias(
     task: Tasks = None,
     data: Data = None,
     limit: Limit = None,
+    scorer: Scorers = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
-    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ.
+    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ, toxic continuations.
 
     For models that go on from texts and for masked ones alike. Without a name, all of them are run; their data comes with
     ownlm. A suite finds differences of its own kind only, and finding none proves little.
     """
     suites = suite if suite or task else ["bias"]
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=(dtype, device, adapter))
+    return measured(
+        model, task or (), suites or (), [0], data, limit, out, "bias", (dtype, device, adapter), scorer or ()
+    )
 
 
 def measured(
@@ -103,17 +114,20 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
+    scorers: Sequence[str] = (),
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it."""
     from .. import api
     from ..evaluate.run import run_tasks, score_of
+    from ..evaluate.scorers import choose_scorers
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
     from ..report.evaluation import evaluation_report
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
-    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
+    chosen = choose_scorers(scorers)
+    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
     parts: list[dict[str, Any]] = [
@@ -124,7 +138,7 @@ def measured(
             "source": one.source,
             "licence": one.licence,
             "data": _data(one),
-            "n": len(one.measured.records) or len(one.measured.measurements[0]),
+            "n": len(one.measured.records) or max(map(len, one.measured.measurements), default=0),
             "long": one.measured.long,
             "long_was": "their beginnings were cut off" if one.cuts else "were left out",
             "notes": one.measured.notes,
@@ -132,9 +146,12 @@ def measured(
         }
         for one in ran
     ]
+    # What gave numbers of this page stands on it.
+    trust = [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used]
+    title = "Bias" if kind == "bias" else "Evaluation"
     with new_folder(folder) as place:
-        evaluation_report(model, scores, parts, "Bias" if kind == "bias" else "Evaluation").write(place / "report.html")
-        write_json(place / "scores.json", {"model": model, "scores": scores})
+        evaluation_report(model, scores, parts, title, trust).write(place / "report.html")
+        write_json(place / "scores.json", {"model": model, "scores": scores, "scorers": trust})
         lines = [
             {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
         ]
@@ -145,6 +162,7 @@ def measured(
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
+        "scorers": trust,
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
@@ -187,6 +205,9 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     # Where all of it comes along there is nothing to tell apart.
     places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
     lines += [f"Items of {task}: {place}" for task, place in places.items()]
+    lines += [f"{task}: {note}" for task, notes in result["notes"].items() for note in notes]
+    for scorer in result["scorers"]:
+        lines += ["", f"Known errors of the scorer '{scorer['name']}':", *(f"  {text}" for text in scorer["errors"])]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
 
 

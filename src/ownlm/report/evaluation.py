@@ -7,6 +7,7 @@ from typing import Any
 
 from .charts import LineChart
 from .page import Report
+from .scorers import add_scorers
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -15,7 +16,11 @@ MOST_TEXT = 600
 
 
 def evaluation_report(
-    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+    model: str,
+    scores: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    title: str = "Evaluation",
+    scorers: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Builds the page.
 
@@ -24,6 +29,7 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
+        scorers: reports of the scorers that gave some of the numbers.
     """
     report = Report(title, model)
     items = sum(task["n"] for task in tasks)
@@ -46,6 +52,7 @@ def evaluation_report(
             report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
         for note in task["notes"]:
             report.note(f"{task['task']}: {note}.")
+    add_scorers(report, scorers)
     _add_curves(report, scores)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
