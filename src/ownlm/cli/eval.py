@@ -48,6 +48,14 @@ Swaps = Annotated[
         help="What is exchanged in them: names,gender,religion,age,nationality; else all.", metavar="NAME,NAME"
     ),
 ]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scorer",
+        help="What tells how toxic texts are, in place of the installed one; may be repeated.",
+        metavar="NAME=DIR",
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
 
@@ -58,6 +66,7 @@ def evaluate(
     shots: Shots = "0",
     data: Data = None,
     limit: Limit = None,
+    scorer: Scorers = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -78,9 +87,8 @@ def evaluate(
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
-    return measured(
-        model, task or (), suite or (), counts, data, limit, out, "evaluation", load=(dtype, device, adapter)
-    )
+    load = (dtype, device, adapter)
+    return measured(model, task or (), suite or (), counts, data, limit, out, "evaluation", load, scorer or ())
 
 
 def bias(
@@ -91,12 +99,13 @@ def bias(
     swaps: Swaps = None,
     data: Data = None,
     limit: Limit = None,
+    scorer: Scorers = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> Answer:
-    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ, or your own prompts.
+    """Measure what a model takes for granted about people: StereoSet, CrowS-Pairs, WinoBias, BBQ, toxicity, your prompts.
 
     For models that go on from texts and for masked ones alike. Without a name, all suites are run; their data comes with
     ownlm. With --prompts, the model answers your prompts about several groups of people, and its answers are compared. A
@@ -107,11 +116,10 @@ def bias(
             "there are no prompts to exchange anything in", where="--swaps", hint="name a file with --prompts"
         )
     suites = suite if suite or task or prompts else ["bias"]
-    own = (
-        None if prompts is None else (prompts, [part.strip() for part in swaps.split(",")] if swaps is not None else [])
-    )
+    exchanged = [part.strip() for part in (swaps or "").split(",") if part.strip()]
+    own = None if prompts is None else (prompts, exchanged)
     load = (dtype, device, adapter)
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=load, own=own)
+    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load, scorer or (), own)
 
 
 def measured(
@@ -124,13 +132,14 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
+    scorers: Sequence[str] = (),
     own: tuple[Path, list[str]] | None = None,
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it; own: the user's prompts, and what is exchanged in them."""
     from .. import api
     from ..evaluate.prompts import check_swaps, prompts_task, read_prompts
     from ..evaluate.run import run_task, run_tasks, score_of
-    from ..evaluate.scorers import installed_scorers
+    from ..evaluate.scorers import choose_scorers
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
     from ..report.evaluation import evaluation_report
@@ -140,7 +149,8 @@ def measured(
     if own is not None:
         check_swaps(own[1])
     items = None if own is None else read_prompts(own[0])[:limit]
-    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=installed_scorers())
+    chosen = choose_scorers(scorers)
+    subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else []
     if own is not None and items is not None:
         ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), items, data=own[0]))
@@ -153,7 +163,7 @@ def measured(
             "source": one.source,
             "licence": one.licence,
             "data": _data(one),
-            "n": len(one.measured.records) or len(one.measured.measurements[0]),
+            "n": len(one.measured.records) or max(map(len, one.measured.measurements), default=0),
             "long": one.measured.long,
             "long_was": "their beginnings were cut off" if one.cuts else "were left out",
             "notes": one.measured.notes,
@@ -161,9 +171,12 @@ def measured(
         }
         for one in ran
     ]
+    # What gave numbers of this page stands on it.
+    trust = [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used]
+    title = "Bias" if kind == "bias" else "Evaluation"
     with new_folder(folder) as place:
-        evaluation_report(model, scores, parts, "Bias" if kind == "bias" else "Evaluation").write(place / "report.html")
-        write_json(place / "scores.json", {"model": model, "scores": scores})
+        evaluation_report(model, scores, parts, title, trust).write(place / "report.html")
+        write_json(place / "scores.json", {"model": model, "scores": scores, "scorers": trust})
         lines = [
             {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
         ]
@@ -174,6 +187,7 @@ def measured(
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
+        "scorers": trust,
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
@@ -218,7 +232,9 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     # Where all of it comes along there is nothing to tell apart.
     places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
     lines += [f"Items of {task}: {place}" for task, place in places.items()]
-    lines += [f"{t['task']}: {note}" for t in tasks if t["task"] in pairs for note in t["notes"]]
+    lines += [f"{task}: {note}" for task, notes in result["notes"].items() for note in notes]
+    for scorer in result["scorers"]:
+        lines += ["", f"Known errors of the scorer '{scorer['name']}':", *(f"  {text}" for text in scorer["errors"])]
     shown = ([columns(rows)] if len(rows) > 1 else []) + (gap_table(gaps) if gaps else [])
     return "\n".join([f"{result['model']}\n", *shown, *lines, f"\nReport: {result['report']}"])
 

@@ -56,6 +56,9 @@ COMMANDS: Mapping[str, Command] = {
         "bench", "serve", "How fast a model, or a running server, answers: one request and many at once"
     ),
     "gate": Command("gate", "gate", "Whether a model may take another's place, by a file of gates"),
+    "scorers train": Command("scorers", "train", "Train what tells how toxic or how positive a text is"),
+    "scorers list": Command("scorers", "list_scorers", "The installed scorers, with what they are worth"),
+    "scorers show": Command("scorers", "show", "How far a scorer can be trusted, and what it gets wrong"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),
@@ -69,6 +72,7 @@ GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
     "data": "Prepare and look at training data",
     "bench": "Measure this machine with a model",
+    "scorers": "Make and look at what tells how toxic or how positive a text is",
     "keys": "Make, list and revoke API keys",
     "store": "Look after conversations and feedback",
 }

@@ -10,6 +10,7 @@ from ..errors import DataError, UserError
 from .harness import PREFIX, run_harness
 from .measurement import Measurement
 from .score import Score
+from .scorers import MissingScorer
 from .statistics import interval
 from .subject import Subject
 from .suites import find_data, read_task, tasks_of
@@ -72,11 +73,18 @@ def run_tasks(
     if any(count < 0 for count in shots) or not shots:
         raise UserError("worked examples are counted from 0", where="shots")
     # All is read before anything runs: a wrong name at the end is told at once.
-    read = [_read(name, data, limit) for name in names if not name.startswith(PREFIX)]
+    read = [(name, *_read(name, data, limit)) for name in names if not name.startswith(PREFIX)]
+    for name, task, *_ in read:
+        if name in tasks:
+            task.check(subject)
     found = _harness(
         subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
     )
-    for task, path, items, pool in read:
+    for name, task, path, items, pool in read:
+        if why := None if name in tasks else _why_not(task, subject):
+            # A suite is for models of all sorts, and with what is installed.
+            found.append(Ran(task.name, 0, Measured([], [], notes=[why]), task.about, task.source, task.licence))
+            continue
         for count in dict.fromkeys(shots) if task.takes_examples else (0,):
             chosen, examples = choose(task, items, pool if count else None, count)
             found.append(run_task(subject, task, chosen, examples, path))
@@ -138,6 +146,16 @@ def _harness(
         about = "a task of the lm-evaluation-harness"
         found += [Ran(task, count, Measured(ones, []), about, cuts=True) for task, ones in by_task.items()]
     return found
+
+
+def _why_not(task: TaskConfig, subject: Subject) -> str | None:
+    """Why a task cannot be measured here, in a sentence; None where it can."""
+    try:
+        task.check(subject)
+    except UserError as error:
+        hint = f" ({error.hint})" if isinstance(error, MissingScorer) else ""
+        return f"left out: {error.message}{hint}"
+    return None
 
 
 def _read(name: str, data: Path | None, limit: int | None) -> _Read:

@@ -31,6 +31,19 @@ FILE = "scorer.json"
 BATCH = 512
 
 
+class MissingScorer(UserError):
+    """A task needs a scorer that is not there."""
+
+    type = "missing-scorer"
+
+    def __init__(self, name: str, where: str) -> None:
+        super().__init__(
+            f"there is no scorer '{name}', which tells what texts are like",
+            where=where,
+            hint=f"make one with: ownlm scorers train {name} --data DIR",
+        )
+
+
 class Figure(Config):
     """One number of a report, with its 95% interval."""
 
@@ -119,18 +132,25 @@ class Scorer:
         return np.array([self._known[text] if text.strip() else empty for text in texts], np.float64)
 
     @property
+    def used(self) -> bool:
+        """Whether it has scored anything."""
+        return bool(self._known)
+
+    @property
     def notes(self) -> list[str]:
-        """How far its scores can be trusted: sentences without full stops, to stand beside them."""
+        """How far its scores can be trusted, in a sentence without a full stop, to stand beside them; and what was cut."""
         report = self.report
         shown = [f"{one.name.replace('_', ' ')} {_between(one)}" for one in report.held_out]
-        said = [f"the scorer '{self.name}' is a model as well, and errs: {report.measures}"]
+        said = f"the scorer '{self.name}' is a model and errs as well; its score is {report.measures}"
         if shown:
-            said.append(f"on {report.held_out[0].n:,} held-out texts it has {', '.join(shown)}")
+            said += f"; on {report.held_out[0].n:,} held-out texts it has {', '.join(shown)}"
         if report.hatecheck:
-            said.append(
-                f"on HateCheck's {report.hatecheck[0].n:,} cases it is right in {_between(report.hatecheck[0])}"
-            )
-        return [*said, *(one.rstrip(".") for one in report.errors)]
+            overall = report.hatecheck[0]
+            said += f"; of HateCheck's {overall.n:,} cases it has right {_between(overall)}"
+        if report.errors:
+            said += f"; known errors: {len(report.errors)}, see there"
+        cut = [f"the scorer '{self.name}' read only the beginning of {self.cut:,} long texts"] if self.cut else []
+        return [said, *cut]
 
     def _read(self, texts: Sequence[Text]) -> list[float]:
         if self._loaded is None:

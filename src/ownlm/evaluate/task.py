@@ -99,6 +99,13 @@ class TaskConfig(Config):
         """Whether worked examples can stand before its items."""
         return True
 
+    def check(self, subject: Subject) -> None:
+        """Checks that the task can be measured here; a task of a suite is left out where not.
+
+        Raises:
+            UserError: why not.
+        """
+
     @abstractmethod
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """Measures a model on some items, after worked examples."""

@@ -9,6 +9,7 @@ from .charts import LineChart
 from .gaps import add_gaps, is_pair
 from .page import Report
 from .remarks import about, add_remarks
+from .scorers import add_scorers
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -17,7 +18,11 @@ MOST_TEXT = 600
 
 
 def evaluation_report(
-    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+    model: str,
+    scores: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    title: str = "Evaluation",
+    scorers: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Builds the page.
 
@@ -26,6 +31,7 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
+        scorers: reports of the scorers that gave some of the numbers.
     """
     report = Report(title, model)
     pairs = [task for task in tasks if any(map(is_pair, task["records"]))]
@@ -44,6 +50,7 @@ def evaluation_report(
     if others:
         names = {task["task"] for task in pairs}
         _add_scores(report, [score for score in scores if score["task"].split("/")[0] not in names], others)
+    add_scorers(report, scorers)
     return report
 
 

@@ -133,14 +133,19 @@ class CounterfactualTask(BiasTask):
         """The frame of a kind of swap."""
         return None if self.frames is False else self.frames.get(kind, FRAMES[kind])
 
-    def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
-        """See TaskConfig.measure."""
+    def check(self, subject: Subject) -> None:
+        """See TaskConfig.check."""
         check_subject(subject)
         if subject.masked and set(self.measures or ()) - {"likelihood"}:
-            hint = "leave 'measures' out, or write [likelihood]"
             raise ModelError(
-                "a masked model answers nothing, so only likelihood can be compared", where=subject.name, hint=hint
+                "a masked model answers nothing, so only likelihood can be compared",
+                where=subject.name,
+                hint="leave 'measures' out, or write [likelihood]",
             )
+
+    def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
+        """See TaskConfig.measure."""
+        self.check(subject)
         prompts = [self._prompt(item) for item in items]
         made = self._pairs(prompts)
         if not made.pairs:
