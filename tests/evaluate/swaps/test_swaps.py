@@ -69,6 +69,7 @@ def test_words_whose_partner_has_another(text: str, she: str, he: str) -> None:
             "My old phone is 25 years old. The 25-year-old whisky. I am 25 minutes late, 30% off, aged care, 25-year plan",
         ),
         ("age", "a 5-year-old child and a 45-year-old man"),
+        ("age", "An old friend, her old boss, a young adult. How old people are!"),
     ],
 )
 def test_what_is_not_about_a_person_stays(kind: str, text: str) -> None:

@@ -79,11 +79,20 @@ def _words(prose: Prose, lists: SwapLists) -> Iterator[Found]:
         of_person = bool(following) and (
             following[0] in lists.people or (len(following) > 1 and following[1] in lists.people)
         )
-        if following and following[0] in lists.function_words:
+        if _is_of_its_own(match[0].lower(), prose.before(match.start()), following, lists):
             of_person = False
         if of_person or (said is not None and prose.stands_alone(match.end(), lists.function_words)):
             group, by = partners[match[0].lower()]
             yield Found(match.start(), match.end(), group, by)
+
+
+def _is_of_its_own(word: str, before: str, following: list[str], lists: SwapLists) -> bool:
+    """Whether the word says something else of whom follows: "an old friend", "a young adult", "how old people are"."""
+    if not following or before == "how":
+        return True
+    if word == "old" and not lists.former.isdisjoint(following):
+        return True
+    return following[0] in lists.function_words or (word == "young" and following[0] in ("adult", "adults"))
 
 
 def _is_of_person(prose: Prose, end: int, lists: SwapLists) -> bool:

@@ -26,6 +26,7 @@ class SwapLists(Config):
     country_names: dict[str, tuple[str, ...]]
     not_before_nationality: frozenset[str]
     age_words: dict[str, tuple[str, ...]]
+    former: frozenset[str]
     people: frozenset[str]
     of_people: frozenset[str]
     function_words: frozenset[str]
