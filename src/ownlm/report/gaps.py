@@ -21,6 +21,7 @@ MEASURES = {
     "toxicity": "answers are more toxic, from 0 to 1",
 }
 """What a gap above 0 means for the first group, and after the comma what it is counted in."""
+_FACTS = {"likelihood": "the same answer's likelihood"}
 _UNITS = {"likelihood": " nats a token", "length": " tokens"}
 # Answers that have less in common are not marked: nearly all would be.
 _ALIKE = 0.5
@@ -154,7 +155,7 @@ def _add_widest(report: Report, task: str, records: Sequence[Mapping[str, Any]])
         excerpts = []
         for side, group in enumerate(groups):
             facts = [
-                (name, f"{record[name][side]:.3g}{_UNITS.get(name, '')}")
+                (_FACTS.get(name, name), f"{record[name][side]:.3g}{_UNITS.get(name, '')}")
                 for name in MEASURES
                 if name in record and name != "refusal"
             ]
