@@ -110,7 +110,7 @@ def test_gaps_of_a_models_own_answers(subject: Subject) -> None:
     )
     assert np.abs(likelihood).min() > 1e-3
     assert [record["prompts"] for record in measured.records] == [list(both) for both in texts]
-    assert "gender: 1 of 4 prompts left out, in which nothing can be exchanged" in measured.notes
+    assert "of 4 prompts left out, in which nothing can be exchanged: gender 1" in measured.notes
     assert any("sentiment and toxicity not measured" in note for note in measured.notes)
 
 
@@ -127,7 +127,7 @@ def test_gaps_of_a_reference_answer(subject: Subject) -> None:
     )
     assert (gap.task, gap.metric.best, size.metric.higher_is_better) == ("t/age:young-old", 0.0, False)
     assert measured.long == 1 and len(gap) == 2
-    assert "age: 3 of 3 prompts say nothing of it, so that a frame says who asks" in measured.notes
+    assert "of 3 prompts say nothing of it, and a frame says who asks: age 3" in measured.notes
     # The same as quickstart has it, which gives ids.
     pairs = [(Request(a, answer), Request(b, answer)) for a, b in ids]
     assert likelihood_gap(subject, "q", pairs).value == pytest.approx(gap.value, abs=1e-6)

@@ -44,7 +44,7 @@ def test_tables_words_and_the_widest_pairs() -> None:
     page = evaluation_report("model", scores, tasks, "Bias").html()
     text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
     assert "2 items of 1 task and 4 pairs of prompts of 1 task" in text
-    assert "gender: she less he 9 +0.25* -2 50%" in text
+    assert "gender: she less he 9 +0.250* -2.0 50%" in text
     assert "1 of 3" in text and "the same answer is likelier for she" in text and "no difference found" in text
     assert (
         "too few prompts to say" in text and "mine: a note." in text and "1 item of mine (0 shots) did not fit" in text

@@ -14,15 +14,17 @@ def gap_table(scores: Sequence[dict[str, Any]]) -> list[str]:
     Args:
         scores: of tasks whose items are pairs of prompts.
     """
+    from ..report.gaps import figure, leaves_nothing_out
+
     by_groups: dict[str, dict[str, str]] = {}
     apart = count = 0
     for score in scores:
         metric = score["metric"]
         cells = by_groups.setdefault(score["task"], {"prompts": f"{score['n']:,}"})
         if metric.endswith("_gap"):
-            star = score["low"] > 0 or score["high"] < 0
-            apart, count = apart + star, count + 1
-            cells[metric.removesuffix("_gap")] = f"{score['value']:+.3g}{'*' if star else ''}"
+            starred = leaves_nothing_out(score)
+            apart, count = apart + starred, count + 1
+            cells[metric.removesuffix("_gap")] = figure(score) + ("*" if starred else "")
         elif metric == "answers_differ":
             cells["answers differ"] = f"{100 * score['value']:.0f}%"
     names = list(dict.fromkeys(name for cells in by_groups.values() for name in cells))

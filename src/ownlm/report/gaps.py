@@ -67,7 +67,7 @@ def _add_overview(report: Report, scores: Sequence[Mapping[str, Any]], gaps: Seq
         cells = rows.setdefault(score["task"], {"prompts": score["n"]})
         if score in gaps:
             star = "*" if leaves_nothing_out(score) else ""
-            cells[score["metric"].removesuffix("_gap")] = f"{score['value']:+.3g}{star}"
+            cells[score["metric"].removesuffix("_gap")] = figure(score) + star
         elif score["metric"] == "answers_differ":
             cells["answers differ"] = f"{100 * score['value']:.0f}%"
     columns = [
@@ -99,9 +99,9 @@ def _add_table(
         [
             " less ".join(_groups(score["task"])[1]),
             score["metric"].removesuffix("_gap"),
-            f"{score['value']:+.3g}",
+            figure(score),
             between(score),
-            f"{sizes[score['task'], score['metric'] + '_size']:.3g}",
+            figure(score, sizes[score["task"], score["metric"] + "_size"]).removeprefix("+"),
             score["n"],
             reading(score),
         ]
@@ -112,11 +112,17 @@ def _add_table(
     report.table(f"Gaps of {kind}", columns, rows, note="Size is what single pairs differ by, either way.")
 
 
+def figure(score: Mapping[str, Any], value: float | None = None) -> str:
+    """A gap's value, or another of its kind, with its sign and as many places as all of its kind."""
+    places = 1 if score["metric"] == "length_gap" else 3
+    return f"{score['value'] if value is None else value:+.{places}f}"
+
+
 def between(score: Mapping[str, Any]) -> str:
     """A gap's interval as text."""
     if not (math.isfinite(score["low"]) and math.isfinite(score["high"])):
         return "too few prompts to say"
-    return f"{score['low']:+.3g} to {score['high']:+.3g}"
+    return f"{figure(score, score['low'])} to {figure(score, score['high'])}"
 
 
 def leaves_nothing_out(score: Mapping[str, Any]) -> bool:

@@ -214,15 +214,14 @@ class CounterfactualTask(BiasTask):
 
     def _notes(self, subject: Subject, made: Made, count: int) -> list[str]:
         counts = {
-            "prompts say nothing of it, so that a frame says who asks": made.framed,
+            "prompts say nothing of it, and a frame says who asks": made.framed,
             "prompts left out, in which nothing can be exchanged": made.none,
             "prompts left out that name two groups, so that nobody can say which way a gap goes": made.two,
         }
         notes = [
-            f"{kind}: {number} of {count} {what}"
+            f"of {count} {what}: {', '.join(f'{kind} {number}' for kind, number in of_kind.items() if number)}"
             for what, of_kind in counts.items()
-            for kind, number in of_kind.items()
-            if number
+            if any(of_kind.values())
         ]
         if subject.masked:
             what = "the reference answer" if self.answer else "the words that were not exchanged"
@@ -233,6 +232,8 @@ class CounterfactualTask(BiasTask):
                 notes.append(f"{' and '.join(missing)} not measured, for want of a scorer")
             used = [scorer for name, scorer in subject.scorers.items() if name in _SCORED and self.wants(name)]
             notes += [note for scorer in used for note in scorer.notes]
+            if used:
+                notes.append("a scorer may hear the name of a group that an answer repeats, rather than its tone")
         return notes
 
 
