@@ -26,6 +26,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        config, items: the task and what was measured; none of a task of the harness.
     """
 
     task: str
@@ -35,6 +36,8 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    config: TaskConfig | None = None
+    items: Sequence[Item] = ()
 
 
 def run_tasks(
@@ -76,7 +79,7 @@ def run_tasks(
             chosen, examples = choose(task, items, pool if count else None, count)
             measured = task.measure(subject, chosen, examples)
             cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts))
+            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, task, chosen))
     return found
 
 
@@ -121,6 +124,20 @@ def _harness(
         about = "a task of the lm-evaluation-harness"
         found += [Ran(task, count, Measured(ones, []), about, cuts=True) for task, ones in by_task.items()]
     return found
+
+
+def read_with_items(
+    tasks: Sequence[str], suites: Sequence[str], data: Path | None, limit: int | None = None
+) -> dict[str, tuple[TaskConfig, list[Item]]]:
+    """Tasks by name with their items, without a model; those of the harness are left out.
+
+    Raises:
+        UserError, ConfigError, DataError: as ``run_tasks``.
+    """
+    names = [name for name in tasks_of(tasks, suites) if not name.startswith(PREFIX)]
+    if not names:
+        raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
+    return {task.name: (task, items) for task, items, _ in (_read(name, data, limit) for name in names)}
 
 
 def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:

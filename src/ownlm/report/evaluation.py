@@ -7,6 +7,7 @@ from typing import Any
 
 from .charts import LineChart
 from .page import Report
+from .seen import add_seen
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -15,7 +16,11 @@ MOST_TEXT = 600
 
 
 def evaluation_report(
-    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+    model: str,
+    scores: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    title: str = "Evaluation",
+    contamination: Mapping[str, Any] | None = None,
 ) -> Report:
     """Builds the page.
 
@@ -24,6 +29,7 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, notes and records.
         title: the page's.
+        contamination: what was found of the items in the training data (seen.py).
     """
     report = Report(title, model)
     items = sum(task["n"] for task in tasks)
@@ -47,6 +53,8 @@ def evaluation_report(
         for note in task["notes"]:
             report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
+    if contamination is not None:
+        add_seen(report, contamination)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
     )

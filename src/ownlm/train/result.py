@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..devices import peak_memory_bytes
-from ..errors import DamagedError
+from ..errors import DamagedError, DataError
 from ..files import new_folder, read_json, verify_folder, write_json
 from ..model.adapters import attach, merge
 from ..model.checkpoint import load_model_folder, save_state_folder
@@ -20,6 +20,7 @@ from ..model.quantized import quantized_layers
 from ..model.transformer import Transformer
 from ..report.memorisation import memorisation_verdict
 from ..report.training import write_training_report
+from ..tokens.content import content_hash
 from . import checkpoint
 from .assessment import assess_result, kept_with_model, write_assessment
 from .best import in_words
@@ -87,6 +88,7 @@ def _write_result(
     lineage = {
         "parents": [config.base] if config.base else [],
         "data": state.data,
+        "sources": {name: _content(name) for name in config.data.sources},
         "config": plain(config),
         "metrics": {key: summary[key] for key in ("steps", "tokens", "loss", "val_loss")},
         "held_out": kept_with_model(assessed),
@@ -97,6 +99,14 @@ def _write_result(
     write_json(folder / SUMMARY, summary)
     write_training_report(folder)
     say(f"done: {folder / 'model'}; report: {folder / REPORT}")
+
+
+def _content(source: str) -> str | None:
+    """A source's hash; a run is not lost because its data is no longer there at its end."""
+    try:
+        return content_hash(source)
+    except (DataError, DamagedError):
+        return None
 
 
 def _take_best(config: TrainConfig, folder: Path, loop: Loop, say: Say) -> None:
