@@ -133,6 +133,7 @@ def measured(
     parts: list[dict[str, Any]] = [
         {
             "task": one.task,
+            "kind": None if one.config is None else one.config.kind,
             "shots": one.shots,
             "about": one.about,
             "source": one.source,

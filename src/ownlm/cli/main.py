@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
     "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
+    "card": Command("card", "card", "Write a model's card: what it is, its data, training, scores, bias and limits"),
     "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
     "explain": Command(

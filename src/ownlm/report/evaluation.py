@@ -41,9 +41,9 @@ def evaluation_report(
     report.section("Scores")
     rows = []
     for s in scores:
-        best = "" if s.get("best") is None else _number(s["best"])
-        between = f"{_number(s['low'])} to {_number(s['high'])}"
-        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+        best = "" if s.get("best") is None else format_score(s["best"])
+        between = f"{format_score(s['low'])} to {format_score(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], format_score(s["value"]), between, best, s["n"]])
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
@@ -103,14 +103,14 @@ def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return _number(value)
+        return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " | ".join(_short(one) for one in value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
 
 
-def _number(value: float) -> str:
+def format_score(value: float) -> str:
     """Shares to three places, percentages and perplexities to one or two."""
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"
