@@ -50,8 +50,9 @@ def card(model: ModelName, evaluation: Evaluations = None, license: Licence = No
     facts = card_facts(folder, model)
     found = named_evaluations(evaluation or (), facts["weights"])
     if not evaluation:
-        places = [Path(), *([folder, folder.parent, folder.parent.parent] if own else [])]
-        found = nearby_evaluations(dict.fromkeys(place.resolve() for place in places), facts["weights"])
+        found = nearby_evaluations(
+            [Path(), *([folder, folder.parent, folder.parent.parent] if own else [])], facts["weights"]
+        )
     for one in found:
         one["tasks"] = [{**task, "bias": is_about_bias(task)} for task in one.get("tasks", ())]
     text = with_owners_words(model_card(facts, found, license, not_measured(found)), older)

@@ -210,7 +210,8 @@ def seen_lines(found: dict[str, Any]) -> list[str]:
 
     lines = []
     for task, counts in found["tasks"].items():
-        said = f"{counts['in_full']:,} in full and {counts['in_part']:,} in part of {counts['items']:,} items"
+        some = f"{counts['in_full']:,} in full and {counts['in_part']:,} in part"
+        said = f"{some if counts['in_full'] + counts['in_part'] else 'none'} of {counts['items']:,} items"
         unjudged = f"; {counts['cannot_be_judged']:,} cannot be judged" if counts["cannot_be_judged"] else ""
         lines.append(f"Seen in training, {task}: {said}{unjudged}")
     for one in found["scores"]:

@@ -104,8 +104,8 @@ def owned(name: str, text: str) -> str:
 def _header(facts: Facts, evaluations: Evaluations, licence: str | None) -> str:
     from huggingface_hub import ModelCardData
 
-    found = [METRICS[score["metric"]] for one in evaluations for score in one["scores"] if score["metric"] in METRICS]
     results = _results(facts, evaluations)
+    found = {one.metric_type for one in results if one.metric_name in METRICS}
     bases = [parent["hub"] for parent in facts["parents"] if parent["hub"]]
     values: dict[str, Any] = {
         "language": _languages(facts) or None,
@@ -115,7 +115,7 @@ def _header(facts: Facts, evaluations: Evaluations, licence: str | None) -> str:
         "base_model": (bases[0] if len(bases) == 1 else bases) or None,
         "base_model_relation": "finetune" if bases and facts["config"] is not None else None,
         "datasets": _hub_datasets(facts) or None,
-        "metrics": sorted(set(found)) or None,
+        "metrics": sorted(found) or None,
         "pipeline_tag": PIPELINES[facts["head"]],
     }
     if results:
@@ -129,22 +129,28 @@ def _results(facts: Facts, evaluations: Evaluations) -> list[Any]:
     """The scores as the hub's model-index has them; one that is no number is left out."""
     from huggingface_hub import EvalResult
 
-    about = {task["task"]: task.get("about", "") for one in evaluations for task in one.get("tasks", ())}
-    return [
-        EvalResult(
-            task_type=PIPELINES[facts["head"]],
-            dataset_type=score["task"],
-            dataset_name=about.get(score["task"].split("/")[0]) or score["task"],
-            dataset_args={"shots": score["shots"]},
-            metric_type=METRICS.get(score["metric"], score["metric"]),
-            metric_name=score["metric"],
-            metric_value=round(score["value"], 6),
-            metric_args={"items": score["n"], "low": score["low"], "high": score["high"]},
-        )
-        for one in evaluations
-        for score in one["scores"]
-        if score["value"] is not None
-    ]
+    results = []
+    for one in evaluations:
+        args = {"limit": one["limit"]} if one.get("limit") else {}
+        for score in one["scores"]:
+            if score["value"] is None:
+                continue
+            task, _, part = score["task"].partition("/")
+            between = [None if score[end] is None else round(score[end], 6) for end in ("low", "high")]
+            results.append(
+                EvalResult(
+                    task_type=PIPELINES[facts["head"]],
+                    dataset_type=task,
+                    dataset_name=score["task"],
+                    dataset_config=part or None,
+                    dataset_args={"shots": score["shots"], **args},
+                    metric_type=METRICS.get(score["metric"], score["metric"]),
+                    metric_name=score["metric"],
+                    metric_value=round(score["value"], 6),
+                    metric_args={"items": score["n"], "interval_95": between},
+                )
+            )
+    return results
 
 
 def _hub_datasets(facts: Facts) -> list[str]:

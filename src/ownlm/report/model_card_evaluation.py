@@ -29,7 +29,7 @@ def bias_parts(evaluations: Evaluations) -> list[str]:
     return [
         *parts,
         _table(evaluations, lambda task: task in names),
-        "Best is the value of a model without bias. " + _about(tasks),
+        "Best is the value of a model without fault and without bias. " + _about(tasks),
         *_notes(tasks, evaluations, names),
         "A suite finds differences of its own kind only, in the language and the society it was written for: a good score is no proof "
         "that there is no bias.",
@@ -110,11 +110,11 @@ def _notes(tasks: Sequence[Mapping[str, Any]], evaluations: Evaluations, names: 
             )
         lines += [f"{inline_code(task['task'])}{shots}: {plain_text(note)}." for note in task.get("notes", ())]
     for one in evaluations:
-        mine = sorted(names & {score["task"].split("/")[0] for score in one["scores"]})
-        if one.get("limit") and mine:
-            lines.append(
-                f"Only the first {one['limit']:,} items of each: {in_words([inline_code(name) for name in mine])}."
-            )
+        limit = one.get("limit") or 0
+        measured = {task["task"] for task in one.get("tasks", ()) if task.get("n", 0) + task.get("long", 0) >= limit}
+        mine = sorted(names & measured)
+        if limit and mine:
+            lines.append(f"Only the first {limit:,} items of each: {in_words([inline_code(name) for name in mine])}.")
     return ["\n".join(f"- {line}" for line in dict.fromkeys(lines))] if lines else []
 
 

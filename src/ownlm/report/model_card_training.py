@@ -65,9 +65,9 @@ def _data(one: Mapping[str, Any], model: str) -> list[str]:
             else "files"
         )
         kept = counts["documents"]
-        amount = amount_of(counts["splits"], unit)
+        amount = amount_of(counts["splits"], unit, "train")
         rows.append([plain_text(source), origin, kept["read"], kept["kept"], amount, "not stated"])
-    parts = [lead, markdown_table(["source", "where from", "read", "kept", unit, "licence"], rows)]
+    parts = [lead, markdown_table(["source", "where from", "read", "kept", f"{unit} to train on", "licence"], rows)]
     return [*parts, *_dropped(documents), *_cleaning(manifest)]
 
 
@@ -140,7 +140,7 @@ def _procedure(facts: Mapping[str, Any]) -> list[str]:
     rows = [
         ["Objective", plain_text((config.get("objective") or {}).get("kind", "not stated"))],
         ["Trained", how + (f" ({trained:,} parameters)" if trained else "")],
-        ["Steps", f"{metrics.get('steps', 0):,} of at most {config.get('batch_tokens', 0):,} tokens"],
+        ["Steps", f"{metrics.get('steps', 0):,}, each of at most {config.get('batch_tokens', 0):,} tokens"],
         ["Tokens read", _count(metrics.get("tokens"))],
         [
             "Optimizer",

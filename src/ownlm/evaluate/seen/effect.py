@@ -44,6 +44,9 @@ class Effect:
         difference: seen less clean.
         low, high: its 95% interval.
         p: how often chance alone would tell items apart as far, corrected for all that is reported.
+        higher_is_better: which way is better; None where neither is.
+        margin: a difference that matters.
+        enough: items by which such a difference would be seen with a probability of 0.8; None where none are.
         verdict: of seen against clean, as ``differences`` has them.
         words: the verdict as a sentence.
     """
@@ -58,6 +61,9 @@ class Effect:
     low: float
     high: float
     p: float
+    higher_is_better: bool | None
+    margin: float
+    enough: int | None
     verdict: Verdict
     words: str
 
@@ -82,14 +88,10 @@ def effects_of(measurements: Sequence[Measurement], seen: Collection[str], known
 def correct(found: Sequence[Effect]) -> list[Effect]:
     """The same with p-values corrected for their number (Holm 1979), where they can be told, and verdicts by these."""
     told = [number for number, one in enumerate(found) if not np.isnan(one.p)]
-    values = corrected([found[number].p for number in told], "holm").tolist() if told else []
+    values: list[float] = corrected([found[number].p for number in told], "holm").tolist() if told else []
     changed = list(found)
     for number, p in zip(told, values, strict=True):
-        one = found[number]
-        if one.verdict in ("better", "worse", "different") and p >= 0.05:
-            words = f"inside the noise: {one.words}, which is no news among so many scores"
-            one = replace(one, verdict="inside the noise", words=words)
-        changed[number] = replace(one, p=float(p))
+        changed[number] = _judged(found[number], p)
     return changed
 
 
@@ -113,10 +115,7 @@ def effect_of(measurement: Measurement, seen: NDArray[np.bool_]) -> Effect:
         width = 1.0
     margin = default_margin(metric, clean.value, width)
     enough = enough_items(error, 0.0, len(measurement), margin)
-    higher = metric.higher_is_better
-    evidence = Evidence(difference, p, len(measurement), margin, enough, higher)
-    verdict = verdict_of(evidence) if min(told.n, clean.n) > 1 else "too little data"
-    return Effect(
+    found = Effect(
         measurement.task,
         metric.name,
         measurement.shots,
@@ -127,9 +126,19 @@ def effect_of(measurement: Measurement, seen: NDArray[np.bool_]) -> Effect:
         low,
         high,
         p,
-        verdict,
-        _words(verdict, evidence, told.n),
+        metric.higher_is_better,
+        margin,
+        enough,
+        "too little data",
+        "",
     )
+    return _judged(found, p)
+
+
+def _judged(found: Effect, p: float) -> Effect:
+    evidence = Evidence(found.difference, p, found.all.n, found.margin, found.enough, found.higher_is_better)
+    verdict = verdict_of(evidence) if min(found.seen.n, found.clean.n) > 1 else "too little data"
+    return replace(found, p=p, verdict=verdict, words=_words(verdict, evidence, found.seen.n))
 
 
 def _part(measurement: Measurement, chosen: NDArray[np.bool_]) -> Measurement:
