@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,18 @@ from ..errors import UserError
 from .answer import Answer, columns, plain
 from .sampling import Adapter, Device, Dtype, ModelName
 
+if TYPE_CHECKING:
+    from ..evaluate.run import Ran
+
+COMES_ALONG = "comes with ownlm"
 # What the folder of an evaluation holds.
 FILES = ("report.html", "scores.json", "items.jsonl")
 
+MaybeModel = Annotated[
+    str | None,
+    typer.Argument(help="A folder, hf:ORG/NAME, a .gguf file, or a name from 'ownlm models'.", metavar="MODEL"),
+]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a task's file, for editors.")]
 Suites = Annotated[
     list[str] | None, typer.Option("--suite", help="Tasks run together, such as core; may be repeated.", metavar="NAME")
 ]
@@ -26,7 +35,9 @@ Tasks = Annotated[
     typer.Option("--task", help="A task, or a task file ending in .yaml; may be repeated.", metavar="NAME"),
 ]
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
-Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
+]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 SeenIn = Annotated[
@@ -39,7 +50,7 @@ SeenIn = Annotated[
 
 
 def evaluate(
-    model: ModelName,
+    model: MaybeModel = None,
     suite: Suites = None,
     task: Tasks = None,
     shots: Shots = "0",
@@ -50,6 +61,7 @@ def evaluate(
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    schema: Schema = False,
 ) -> Answer:
     """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
 
@@ -57,6 +69,12 @@ def evaluate(
     longer than the model reads are counted and told. Items that stand in what the model was trained on are found, and scores
     are given without them as well. Without a name, the tasks and suites are listed.
     """
+    if schema:
+        from ..evaluate.schemas import task_schema
+
+        return Answer(task_schema(), output=json.dumps(task_schema(), indent=2))
+    if model is None:
+        raise UserError("a model is missing", where="MODEL", hint="write: ownlm eval MODEL --suite core")
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
@@ -127,25 +145,9 @@ def measured(
     place_of_model = subject.model.source
     assert place_of_model is not None
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
-    checked = check(place_of_model, model, ran, seen_in) if asked else Check()
-    seen = checked.by_place(ran)
+    checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
-    parts: list[dict[str, Any]] = [
-        {
-            "task": one.task,
-            "kind": None if one.config is None else one.config.kind,
-            "shots": one.shots,
-            "about": one.about,
-            "source": one.source,
-            "licence": one.licence,
-            "n": len(one.measured.records) or len(one.measured.measurements[0]),
-            "long": one.measured.long,
-            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
-            "notes": one.measured.notes,
-            "records": [record | seen.get((one.task, record.get("where", "")), {}) for record in one.measured.records],
-        }
-        for one in ran
-    ]
+    parts = _parts(ran, checked.by_place(ran))
     contamination = checked.as_json()
     with new_folder(folder) as place:
         title = "Bias" if kind == "bias" else "Evaluation"
@@ -170,9 +172,40 @@ def measured(
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
         "contamination": contamination,
+        "data": {part["task"]: part["data"] for part in parts if part["data"]},
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
+
+
+def _parts(ran: Sequence[Ran], seen: Mapping[tuple[str, str], dict[str, str]]) -> list[dict[str, Any]]:
+    """What the page and the files say of each task, with its items."""
+    return [
+        {
+            "task": one.task,
+            "kind": None if one.config is None else one.config.kind,
+            "shots": one.shots,
+            "about": one.about,
+            "source": one.source,
+            "licence": one.licence,
+            "data": _data(one),
+            "n": len(one.measured.records) or len(one.measured.measurements[0]),
+            "long": one.measured.long,
+            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
+            "notes": one.measured.notes,
+            "records": [record | seen.get((one.task, record.get("where", "")), {}) for record in one.measured.records],
+        }
+        for one in ran
+    ]
+
+
+def _data(ran: Ran) -> str:
+    """Which file a task's items are from."""
+    from ..evaluate.shipped import comes_along
+
+    if ran.data is None:
+        return ""
+    return f"{COMES_ALONG} ({ran.data.name})" if comes_along(ran.data) else str(ran.data)
 
 
 def shot_counts(text: str) -> list[int]:
@@ -201,6 +234,9 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
     lines += seen_lines(result["contamination"])
+    # Where all of it comes along there is nothing to tell apart.
+    places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
+    lines += [f"Items of {task}: {place}" for task, place in places.items()]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
 
 

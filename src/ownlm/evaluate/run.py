@@ -15,6 +15,9 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
+# A task, the file of its items, those to measure, and those that examples come from, where they are others.
+_Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -26,6 +29,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        data: the file of its items; None of a task of the harness.
         config, items: the task and what was measured; none of a task of the harness.
     """
 
@@ -36,6 +40,7 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    data: Path | None = None
     config: TaskConfig | None = None
     items: Sequence[Item] = ()
 
@@ -74,12 +79,13 @@ def run_tasks(
     found = _harness(
         subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
     )
-    for task, items, pool in read:
+    for task, path, items, pool in read:
         for count in dict.fromkeys(shots) if task.takes_examples else (0,):
             chosen, examples = choose(task, items, pool if count else None, count)
             measured = task.measure(subject, chosen, examples)
             cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, task, chosen))
+            about = (task.about, task.source, task.licence, cuts, path)
+            found.append(Ran(task.name, count, measured, *about, task, chosen))
     return found
 
 
@@ -137,15 +143,16 @@ def read_with_items(
     names = [name for name in tasks_of(tasks, suites) if not name.startswith(PREFIX)]
     if not names:
         raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
-    return {task.name: (task, items) for task, items, _ in (_read(name, data, limit) for name in names)}
+    return {task.name: (task, items) for task, _, items, _ in (_read(name, data, limit) for name in names)}
 
 
-def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+def _read(name: str, data: Path | None, limit: int | None) -> _Read:
     task, folder = read_task(name)
-    items = read_items(find_data(task.data, folder, data, task.name), task.columns)
+    path = find_data(task.data, folder, data, task.name)
+    items = read_items(path, task.columns)
     if not items:
-        raise DataError("there are no items", where=task.data)
+        raise DataError("there are no items", where=str(path))
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, items[:limit], pool
+    return task, path, items[:limit], pool

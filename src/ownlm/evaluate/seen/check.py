@@ -20,6 +20,7 @@ from .lineage import Origins, origins_of
 
 # Bytes of files that are looked into without being asked; of more it is told.
 MOST_UNASKED = 1 << 30
+UNKNOWN = "what it was trained on is not known"
 REASONS = {
     "gone": "it is not here any more",
     "changed": "what stands there now is not what the model was trained on",
@@ -75,7 +76,15 @@ class Check:
         }
 
 
-def check(folder: Path, model: str, ran: Sequence[Ran], named: Sequence[str], *, hidden: bool = False) -> Check:
+def check(
+    folder: Path,
+    model: str,
+    ran: Sequence[Ran],
+    named: Sequence[str],
+    *,
+    adapter: str | None = None,
+    hidden: bool = False,
+) -> Check:
     """Looks for the items that a model was measured on in what it was trained on.
 
     Args:
@@ -83,6 +92,7 @@ def check(folder: Path, model: str, ran: Sequence[Ran], named: Sequence[str], *,
         model: its name.
         ran: what was measured.
         named: data sets to look into; none are those that the model's lineage names and that are here and the same.
+        adapter: one that was put onto it, which does not say what it was trained on.
         hidden: shows no progress.
 
     Raises:
@@ -91,6 +101,8 @@ def check(folder: Path, model: str, ran: Sequence[Ran], named: Sequence[str], *,
         MissingExtra: pyarrow is not installed, and data sets were named.
     """
     sources, not_checked = (_named(named), []) if named else _unasked(origins_of(folder, model))
+    if adapter is not None and not named:
+        not_checked.append({"what": "model", "name": adapter, "reason": UNKNOWN})
     tasks: dict[str, tuple[TaskConfig, list[Item]]] = {}
     for one in ran:
         if one.config is None:
@@ -175,7 +187,7 @@ def _unasked(origins: Origins) -> tuple[dict[str, Path], list[dict[str, str]]]:
         else:
             sources[one.name] = one.path
     for name in origins.silent:
-        left_out.append({"what": "model", "name": name, "reason": "what it was trained on is not known"})
+        left_out.append({"what": "model", "name": name, "reason": UNKNOWN})
     return sources, left_out
 
 
