@@ -75,11 +75,11 @@ def model(corpus: Path, tmp_path: Path) -> Path:
         "sources": {"plain.jsonl": content_hash(tmp_path / "plain.jsonl"), "gone": "0" * 64},
         "config": {"out": "run", "seed": 3, "objective": {"kind": "chat"}, "batch_tokens": 512, "optimizer": {"kind": "adamw", "lr": 1e-3},
                    "schedule": {"kind": "cosine"}, "adapter": {"rank": 16}, "data": {"train": ["plain.jsonl", "gone"]}},
-        "metrics": {"steps": 2, "tokens": 70, "loss": 2.5, "val_loss": 2.25, "val_loss_before": 3.0, "seconds": 12.0,
+        "metrics": {"steps": 2, "tokens": 70, "loss": 2.5, "val_loss": 2.25, "val_loss_before": 3.0,
                     "device": "A processor", "trained_parameters": 1234, "ledger": ledger},
     }  # fmt: skip
     (folder / "ownlm.json").write_text(json.dumps({"ownlm": "0.1.0", "lineage": lineage}))
-    (tmp_path / "run" / "run.json").write_text(json.dumps({"steps": 2, "loss": 2.5}))
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"steps": 2, "loss": 2.5, "seconds": 12.0}))
     lines = [
         {"step": 0, "val_loss": 3.0},
         {"step": 1, "loss": 2.75},
@@ -125,6 +125,7 @@ def test_the_hub_reads_what_is_true_of_the_model(ownlm: Callable[..., Any], mode
         "**gone**: its folder is not here any more",
         "3.0000 before, 2.2500 after",
         "A processor",
+        "| Time | 12 s |",
         "LoRA of rank 16",
         "inside the noise: a difference of 0.02 would have shown",
         "What smollm2-135m-instruct and some/local\\_base were trained on is not known",

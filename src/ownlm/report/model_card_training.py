@@ -150,7 +150,7 @@ def _procedure(facts: Mapping[str, Any]) -> list[str]:
         ["Training loss at the end", _loss(metrics.get("loss"))],
         ["Held-out loss", _held_out(metrics)],
         ["Hardware", plain_text(metrics.get("device") or "not recorded")],
-        ["Time", format_seconds(metrics["seconds"]) if metrics.get("seconds") else "not recorded"],
+        ["Time", format_seconds(facts["seconds"]) if facts["seconds"] else "not recorded"],
         ["Energy", "not measured"],
     ]
     parts.append(markdown_table(["what", "value"], rows))

@@ -32,9 +32,9 @@ from .memory import release_freed_pages
 from .repeats import passes
 from .sharding import gathered_all
 
-# Of a run's summary, what goes with its model wherever it is copied to.
+# Of a run's summary, what goes with its model wherever it is copied to; nothing that differs when the run is repeated here.
 KEPT = (
-    *("steps", "tokens", "trained_tokens", "loss", "val_loss", "val_loss_before", "best_step", "best_by", "seconds"),
+    *("steps", "tokens", "trained_tokens", "loss", "val_loss", "val_loss_before", "best_step", "best_by"),
     *("device", "trained_parameters", "ledger"),
 )
 

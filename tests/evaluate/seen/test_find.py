@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ownlm.errors import DataError
 from ownlm.evaluate.kinds.text import ContinuationTask, PerplexityTask
+from ownlm.evaluate.run import read_with_items
 from ownlm.evaluate.seen.datasets import Document
 from ownlm.evaluate.seen.find import Exposure, find_items
-from ownlm.evaluate.suites import read_task
+from ownlm.evaluate.suites import read_task, task_names
 from ownlm.evaluate.task import Item
 
 
@@ -145,14 +147,15 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-@pytest.mark.parametrize("name", ["bbq", "crows_pairs", "crows_pairs_revised", "stereoset", "winobias"])
-def test_the_suites_that_come_along_are_found_in_their_own_texts(name: str, documents_of: Callable[..., Any]) -> None:
-    from ownlm.evaluate.run import read_with_items
-
-    ((task, items),) = read_with_items([name], [], None, 60).values()
+@pytest.mark.parametrize("name", task_names())
+def test_tasks_that_come_along_are_found_in_their_own_texts(name: str, documents_of: Callable[..., Any]) -> None:
+    try:
+        ((task, items),) = read_with_items([name], [], None, 60).values()
+    except DataError:
+        pytest.skip("its items do not come with ownlm")
     sought = [task.sought(item) for item in items]
-    texts = [f"{one.question} {' '.join(one.answers[:1])}" for one in sought[:20]]
+    texts = [f"{one.passage} {one.question} {' '.join(one.answers[:1])}" for one in sought[:20]]
     found = find_items({name: (task, items)}, documents_of(texts), hidden=True)
-    # Some are short, or made from one template: they are not called clean, where they are not found.
+    # Some are short, or made from one template, or the same question with another answer.
     assert {one.how for one in found[:20]} <= {"in full", "in part", "cannot be judged"}
     assert sum(one.seen for one in found[:20]) >= 5

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
-from ...errors import DataError, ModelError, OwnlmError
+from ...errors import DataError, ModelError
 from ...files import read_json
 from ...model.checkpoint import read_config
 from ...model.identity import weights_hash
@@ -38,7 +38,7 @@ def card_facts(folder: Path, name: str) -> dict[str, Any]:
         raise ModelError("this is no model's folder", where=str(folder))
     config, lineage, tokenizer = read_config(folder), read_lineage(folder), load_tokenizer(folder)
     chats = tokenizer.chat_template is not None
-    origins = origins_of(folder, name)
+    origins, run = origins_of(folder, name), _run(folder, lineage)
     return {
         "name": name,
         "ownlm": __version__,
@@ -60,7 +60,8 @@ def card_facts(folder: Path, name: str) -> dict[str, Any]:
         "lineage": {key: value for key, value in lineage.items() if key not in ("config", "metrics", "held_out")},
         "config": lineage.get("config") if isinstance(lineage.get("config"), dict) else None,
         "metrics": lineage.get("metrics") if isinstance(lineage.get("metrics"), dict) else {},
-        "curve": _curve(folder, lineage),
+        "seconds": run.get("seconds"),
+        "curve": _curve(folder.resolve().parent) if run else [],
         "datasets": [_dataset(one) for one in origins.datasets],
         "silent": origins.silent,
     }
@@ -104,21 +105,27 @@ def _dataset(one: TrainedOn) -> dict[str, Any]:
     }
 
 
-def _curve(folder: Path, lineage: Mapping[str, Any]) -> list[tuple[int, float | None, float | None]]:
-    """(step, training loss, held-out loss) of the run whose folder the model stands in, thinned."""
-    run = folder.resolve().parent
+def _run(folder: Path, lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of the run whose folder the model stands in; empty where the folder holds another run's result by now."""
     metrics = lineage.get("metrics")
     try:
-        summary = read_json(run / RUN)
-        # The folder may hold another run's result by now.
-        if not isinstance(metrics, dict) or any(summary.get(key) != metrics.get(key) for key in ("steps", "loss")):
-            return []
-        lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
-    except (OwnlmError, OSError, ValueError, AttributeError):
-        return []
+        summary = read_json(folder.resolve().parent / RUN)
+    except DataError:
+        return {}
+    if not isinstance(summary, dict) or not isinstance(metrics, dict):
+        return {}
+    return summary if all(summary.get(key) == metrics.get(key) for key in ("steps", "loss")) else {}
+
+
+def _curve(run: Path) -> list[tuple[int, float | None, float | None]]:
+    """(step, training loss, held-out loss) of a run, thinned."""
     by_step: dict[int, dict[str, float]] = {}
-    for line in lines:
-        by_step.setdefault(line["step"], {}).update(line)
+    try:
+        for line in (run / METRICS).read_text().splitlines():
+            values = json.loads(line)
+            by_step.setdefault(int(values["step"]), {}).update(values)
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
     held = [step for step, line in by_step.items() if "val_loss" in line]
     steps = held if len(held) > 1 else list(by_step)
     chosen = {steps[round(place * (len(steps) - 1) / (POINTS - 1))] for place in range(POINTS)} if steps else set()
