@@ -56,13 +56,15 @@ def model_card(facts: Facts, evaluations: Evaluations, licence: str | None = Non
         licence: that the owner names, as an identifier of the hub's.
         missing: tasks that were not measured.
     """
+    # Of a model as it was published, its publishers say.
+    stated = licence or (facts["self"]["licence"].lower() if facts["self"] else None)
     parts = [
-        _header(facts, evaluations, licence),
+        _header(facts, evaluations, stated),
         f"# {plain_text(title_of(facts['name']))}",
         _summary(facts),
         "Everything here was counted, measured, or read from what was written when the model was made. What only people "
         f"know stands as “{TO_WRITE}”; what is not known is said to be not known.",
-        *_details(facts, licence),
+        *_details(facts, stated),
         *_uses(facts),
         *bias_parts(evaluations),
         *_limits(facts, missing),
@@ -216,7 +218,8 @@ def _uses(facts: Facts) -> list[str]:
     if facts["chats"] and facts["head"] == "lm":
         able += " It has a chat template, and reads conversations in it."
     unable = [f"It {limit}." for limit in facts["limitations"] if not limit.startswith("reads at most")]
-    unable.append(f"Nothing longer than {facts['context']:,} tokens, question and answer together.")
+    together = ", question and answer together" if facts["head"] == "lm" else ""
+    unable.append(f"Nothing longer than {facts['context']:,} tokens{together}.")
     if languages := [language_name(code) for code in _languages(facts)]:
         unable.append(
             f"Other languages than {in_words(languages)}: no other has a share of 1% in what it was trained on here."
