@@ -195,7 +195,8 @@ def _details(facts: Facts, licence: str | None) -> list[str]:
         ["Languages of its training data here", in_words(languages) or "not known"],
         [
             "Made from",
-            in_words([_model_name(parent) for parent in facts["parents"]]) or "random weights, or not stated",
+            in_words([_model_name(one) for one in facts["parents"]])
+            or (f"published as {_model_name(facts['self'])}" if facts["self"] else "random weights, or not stated"),
         ],
         ["Licence", plain_text(licence) if licence else "not stated yet; see [Licence](#licence)"],
         ["SHA-256 of the weights", inline_code(facts["weights"])],
@@ -295,8 +296,11 @@ def _lineage(facts: Facts) -> list[str]:
 
 
 def _licence(facts: Facts, licence: str | None) -> list[str]:
-    lines = [f"The owner states: {plain_text(licence)}." if licence else "None is stated for this model yet."]
-    if known := facts["self"]:
+    known = facts["self"]
+    lines = [f"The owner states: {plain_text(licence)}."] if licence else []
+    if not licence and not known:
+        lines.append("None is stated for this model yet.")
+    if known:
         lines.append(f"Its publishers give it as {known['licence']}.")
     for parent in facts["parents"]:
         lines.append(
