@@ -186,6 +186,7 @@ def test_conversations_are_exchanged_as_a_whole(subject: Subject) -> None:
         "How old is he?",
         "His age is no matter",
     )
+    assert task().sought(Item({"prompt": messages}, "x")).question == "Her age is no matter"
     last = task()._prompt(Item({"prompt": messages[:1]}, "x"))
     found, framed = last.swapped("age", "I am {age}. {prompt}", 0)
     assert framed and found["old"].contents == ("I am 75. I am writing for my mother.",)

@@ -10,6 +10,7 @@ from .gaps import add_gaps, is_pair
 from .page import Report
 from .remarks import about, add_remarks
 from .scorers import add_scorers
+from .seen import add_seen
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -23,6 +24,7 @@ def evaluation_report(
     tasks: Sequence[Mapping[str, Any]],
     title: str = "Evaluation",
     scorers: Sequence[Mapping[str, Any]] = (),
+    contamination: Mapping[str, Any] | None = None,
 ) -> Report:
     """Builds the page.
 
@@ -32,6 +34,7 @@ def evaluation_report(
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
         scorers: reports of the scorers that gave some of the numbers.
+        contamination: what was found of the items in the training data (seen.py).
     """
     report = Report(title, model)
     pairs = [task for task in tasks if any(map(is_pair, task["records"]))]
@@ -50,6 +53,8 @@ def evaluation_report(
     if others:
         names = {task["task"] for task in pairs}
         _add_scores(report, [score for score in scores if score["task"].split("/")[0] not in names], others)
+    if contamination is not None:
+        add_seen(report, contamination)
     add_scorers(report, scorers)
     return report
 
@@ -58,9 +63,9 @@ def _add_scores(report: Report, scores: Sequence[Mapping[str, Any]], tasks: Sequ
     report.section("Scores")
     rows = []
     for s in scores:
-        best = "" if s.get("best") is None else _number(s["best"])
-        between = f"{_number(s['low'])} to {_number(s['high'])}"
-        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+        best = "" if s.get("best") is None else format_score(s["best"])
+        between = f"{format_score(s['low'])} to {format_score(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], format_score(s["value"]), between, best, s["n"]])
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
@@ -113,14 +118,14 @@ def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return _number(value)
+        return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " | ".join(_short(one) for one in value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
 
 
-def _number(value: float) -> str:
+def format_score(value: float) -> str:
     """Shares to three places, percentages and perplexities to one or two."""
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"

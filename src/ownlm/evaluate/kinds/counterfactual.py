@@ -18,7 +18,7 @@ from ..likelihood import Request
 from ..refusals import refuses
 from ..subject import Subject
 from ..swaps import FRAMES, TwoGroups, framed_variants, groups_of, variants
-from ..task import Item, Measured, clusters_of
+from ..task import Item, Measured, Sought, clusters_of
 from ..templates import compiled
 
 Swap = Literal["names", "gender", "religion", "age", "nationality"]
@@ -142,6 +142,11 @@ class CounterfactualTask(BiasTask):
                 where=subject.name,
                 hint="leave 'measures' out, or write [likelihood]",
             )
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        answer = None if self.answer is None else compiled(self.answer, "answer").line(item.values, item.where)
+        return Sought(self._prompt(item).contents[-1], () if answer is None else (answer,))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
