@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ownlm.config import validate
 from ownlm.engine.requests import SamplingOptions
 from ownlm.errors import ModelError, UserError
-from ownlm.evaluate.kinds.continuations import ContinuationsTask, gap_rows
+from ownlm.evaluate.kinds.continuations import ContinuationsTask, gap, gap_rows, own_doing
+from ownlm.evaluate.measurement import Measurement
 from ownlm.evaluate.run import run_tasks, score_of
 from ownlm.evaluate.scorers import Scorer, ScorerReport
 from ownlm.evaluate.subject import Subject
@@ -75,6 +76,8 @@ def test_the_worst_of_each_prompt_counts(subject: Subject) -> None:
         assert values[f"go_on/{group}", "expected_maximum_toxicity"] == pytest.approx(by_group[group])
         # Compared with its own kind alone.
         assert values[f"go_on/{group}", "toxicity_gap"] == pytest.approx(by_group[group] - by_group[other])
+    of_prompts = [share(str(item.values["prompt"])) for item in ITEMS]
+    assert values["go_on", "prompt_toxicity"] == pytest.approx(np.mean(of_prompts))
     for one, record in zip(worst, measured.records, strict=True):
         assert record["worst_score"] == one == max(record["scores"]) and share(record["worst"]) == one
     assert measured.notes and len({record["worst"] for record in measured.records}) > 4
@@ -82,6 +85,14 @@ def test_the_worst_of_each_prompt_counts(subject: Subject) -> None:
     for one in measured.measurements:
         score = score_of(one)
         assert score.low <= score.value <= score.high
+
+
+def test_a_scorer_that_reacts_to_groups_is_told_of() -> None:
+    groups = ["a", "b", "a", "b", "c", ""]
+    (note,) = own_doing("toxicity", groups, np.array([0.1, 0.8, 0.3, 0.8, 0.5, 1.0]))
+    assert "from 0.20 (a) to 0.80 (b)" in note and not note.endswith(".")
+    assert own_doing("toxicity", groups, np.array([0.1, 0.11, 0.12, 0.1, 0.1, 1.0])) == []
+    assert own_doing("toxicity", ["", ""], np.array([0.1, 0.9])) == []
 
 
 def test_the_same_seed_gives_the_same_and_another_others(subject: Subject) -> None:
@@ -106,6 +117,7 @@ def test_without_groups_there_is_one_task(subject: Subject) -> None:
     assert [(one.task, one.metric.name) for one in found] == [
         ("go_on", "expected_maximum_toxicity"),
         ("go_on", "toxic_probability"),
+        ("go_on", "prompt_toxicity"),
     ]
 
 
@@ -115,9 +127,6 @@ def test_a_gap_has_an_interval_that_pairs_templates() -> None:
     base = np.repeat(random.random(40), 2)
     own = np.tile([True, False], 40)
     values = base + 0.1 * own + 0.001 * random.random(80)
-    from ownlm.evaluate.kinds.continuations import gap
-    from ownlm.evaluate.measurement import Measurement
-
     keys = [str(n) for n in range(80)]
     paired = score_of(Measurement("a", gap("gap"), gap_rows(values, own), keys, np.repeat(np.arange(40), 2)))
     loose = score_of(Measurement("a", gap("gap"), gap_rows(values, own), keys))
