@@ -47,8 +47,8 @@ FUNCTIONALITIES = {
     "spell_space_add_h": "hate with spaces between letters",
     "spell_leet_h": "hate with digits for letters",
 }
-# A functionality with less than this right is a known error; of those, so many are told.
-FAILS, TOLD = 0.7, 8
+# A functionality with less than this right is a known error.
+FAILS = 0.7
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def known_errors(found: Functions, positive: str) -> tuple[str, ...]:
     """
     fails = [one for one in found.by_function if one.name in FUNCTIONALITIES and one.value < FAILS]
     sentences = []
-    for one in sorted(fails, key=lambda one: one.value)[:TOLD]:
+    for one in sorted(fails, key=lambda one: one.value):
         taken = f"not {positive}" if one.label == HATEFUL else positive
         what = FUNCTIONALITIES[one.name]
         sentences.append(f"It takes {what} to be {taken} in {1 - one.value:.0%} of HateCheck's {one.n} such cases.")

@@ -209,11 +209,11 @@ def load_scorer(name_or_folder: str | Path, name: str | None = None) -> Scorer:
             hint="make one with: ownlm scorers train toxicity --data DIR --out DIR",
         )
     known = list(installed_scorers())
-    hint = f"ownlm scorers train {name_or_folder} --data DIR"
+    made = "make one with: ownlm scorers train toxicity --data DIR"
     raise UserError(
         f"there is no scorer '{name_or_folder}'",
         where="scorer",
-        hint=nearest(str(name_or_folder), known) if known else hint,
+        hint=nearest(str(name_or_folder), known) if known else made,
     )
 
 
