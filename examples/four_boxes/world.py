@@ -30,7 +30,7 @@ JOBS = {
     "baker": ("bakery", "oven"),
     "actor": ("film set", "mask"),
 }
-SHE, HE = list(JOBS)[:8], list(JOBS)[8:]
+SHE = list(JOBS)[:8]
 VERBS = ["said that", "left when"]
 MOODS = ["tired", "happy", "late", "hungry", "busy", "ready"]
 
