@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..errors import UserError
-from .answer import Answer, columns
+from .answer import Answer, columns, plain
 from .sampling import Adapter, Device, Dtype, ModelName
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ Data = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
+SeenIn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A data set to look for the items in, or 'none'; without it those that the model names and that are still here.",
+        metavar="DATASET",
+    ),
+]
 
 
 def evaluate(
@@ -48,6 +56,7 @@ def evaluate(
     shots: Shots = "0",
     data: Data = None,
     limit: Limit = None,
+    seen_in: SeenIn = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -57,7 +66,8 @@ def evaluate(
     """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
 
     Every score comes with its 95% interval. What several items begin with is read once, and nothing is cut in silence: items
-    longer than the model reads are counted and told. Without a name, the tasks and suites are listed.
+    longer than the model reads are counted and told. Items that stand in what the model was trained on are found, and scores
+    are given without them as well. Without a name, the tasks and suites are listed.
     """
     if schema:
         from ..evaluate.schemas import task_schema
@@ -69,7 +79,16 @@ def evaluate(
     if not suite and not task:
         return _listed(model)
     return measured(
-        model, task or (), suite or (), counts, data, limit, out, "evaluation", load=(dtype, device, adapter)
+        model,
+        task or (),
+        suite or (),
+        counts,
+        data,
+        limit,
+        out,
+        "evaluation",
+        load=(dtype, device, adapter),
+        seen_in=seen_in or (),
     )
 
 
@@ -79,6 +98,7 @@ def bias(
     task: Tasks = None,
     data: Data = None,
     limit: Limit = None,
+    seen_in: SeenIn = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -90,7 +110,8 @@ def bias(
     ownlm. A suite finds differences of its own kind only, and finding none proves little.
     """
     suites = suite if suite or task else ["bias"]
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=(dtype, device, adapter))
+    load = (dtype, device, adapter)
+    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=load, seen_in=seen_in or ())
 
 
 def measured(
@@ -103,38 +124,44 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
+    seen_in: Sequence[str] = (),
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it."""
     from .. import api
     from ..evaluate.run import run_tasks, score_of
+    from ..evaluate.seen.check import Check, check, sources_of
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
+    from ..model.identity import weights_hash
     from ..report.evaluation import evaluation_report
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
+    asked = list(seen_in) != ["none"]
+    for name in seen_in if asked else ():
+        # What is wrong with it is told before a model is loaded.
+        sources_of(name)
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
+    place_of_model = subject.model.source
+    assert place_of_model is not None
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
+    checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
-    parts: list[dict[str, Any]] = [
-        {
-            "task": one.task,
-            "shots": one.shots,
-            "about": one.about,
-            "source": one.source,
-            "licence": one.licence,
-            "data": _data(one),
-            "n": len(one.measured.records) or len(one.measured.measurements[0]),
-            "long": one.measured.long,
-            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
-            "notes": one.measured.notes,
-            "records": one.measured.records,
-        }
-        for one in ran
-    ]
+    parts = _parts(ran, checked.by_place(ran))
+    contamination = checked.as_json()
     with new_folder(folder) as place:
-        evaluation_report(model, scores, parts, "Bias" if kind == "bias" else "Evaluation").write(place / "report.html")
-        write_json(place / "scores.json", {"model": model, "scores": scores})
+        title = "Bias" if kind == "bias" else "Evaluation"
+        evaluation_report(model, scores, parts, title, contamination).write(place / "report.html")
+        written = {
+            "model": model,
+            "weights": weights_hash(place_of_model, load[2]),
+            "ownlm": __version__,
+            "limit": limit,
+            "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
+            "scores": scores,
+            "contamination": contamination,
+        }
+        write_json(place / "scores.json", plain(written))
         lines = [
             {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
         ]
@@ -144,10 +171,32 @@ def measured(
         "scores": scores,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
+        "contamination": contamination,
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
+
+
+def _parts(ran: Sequence[Ran], seen: Mapping[tuple[str, str], dict[str, str]]) -> list[dict[str, Any]]:
+    """What the page and the files say of each task, with its items."""
+    return [
+        {
+            "task": one.task,
+            "kind": None if one.config is None else one.config.kind,
+            "shots": one.shots,
+            "about": one.about,
+            "source": one.source,
+            "licence": one.licence,
+            "data": _data(one),
+            "n": len(one.measured.records) or len(one.measured.measurements[0]),
+            "long": one.measured.long,
+            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
+            "notes": one.measured.notes,
+            "records": [record | seen.get((one.task, record.get("where", "")), {}) for record in one.measured.records],
+        }
+        for one in ran
+    ]
 
 
 def _data(ran: Ran) -> str:
@@ -184,10 +233,28 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
+    lines += seen_lines(result["contamination"])
     # Where all of it comes along there is nothing to tell apart.
     places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
     lines += [f"Items of {task}: {place}" for task, place in places.items()]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
+
+
+def seen_lines(found: dict[str, Any]) -> list[str]:
+    """What a terminal says of items in the training data; nothing where nothing was looked into and nothing is known."""
+    from ..report.seen import not_checked_lines
+
+    lines = []
+    for task, counts in found["tasks"].items():
+        some = f"{counts['in_full']:,} in full and {counts['in_part']:,} in part"
+        said = f"{some if counts['in_full'] + counts['in_part'] else 'none'} of {counts['items']:,} items"
+        unjudged = f"; {counts['cannot_be_judged']:,} cannot be judged" if counts["cannot_be_judged"] else ""
+        lines.append(f"Seen in training, {task}: {said}{unjudged}")
+    for one in found["scores"]:
+        shots = f", {one['shots']} shots" if one["shots"] else ""
+        clean = f"without them {one['clean']['value']:.4g}" if one["clean"]["n"] else "nothing is left without them"
+        lines.append(f"  {one['task']} {one['metric']}{shots}: {one['all']['value']:.4g}, {clean}; {one['words']}")
+    return lines + not_checked_lines(found)
 
 
 def _listed(model: str) -> Answer:

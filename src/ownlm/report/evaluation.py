@@ -7,6 +7,7 @@ from typing import Any
 
 from .charts import LineChart
 from .page import Report
+from .seen import add_seen
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -15,7 +16,11 @@ MOST_TEXT = 600
 
 
 def evaluation_report(
-    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+    model: str,
+    scores: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    title: str = "Evaluation",
+    contamination: Mapping[str, Any] | None = None,
 ) -> Report:
     """Builds the page.
 
@@ -24,6 +29,7 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
+        contamination: what was found of the items in the training data (seen.py).
     """
     report = Report(title, model)
     items = sum(task["n"] for task in tasks)
@@ -35,9 +41,9 @@ def evaluation_report(
     report.section("Scores")
     rows = []
     for s in scores:
-        best = "" if s.get("best") is None else _number(s["best"])
-        between = f"{_number(s['low'])} to {_number(s['high'])}"
-        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+        best = "" if s.get("best") is None else format_score(s["best"])
+        between = f"{format_score(s['low'])} to {format_score(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], format_score(s["value"]), between, best, s["n"]])
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
@@ -47,6 +53,8 @@ def evaluation_report(
         for note in task["notes"]:
             report.note(f"{task['task']}: {note}.")
     _add_curves(report, scores)
+    if contamination is not None:
+        add_seen(report, contamination)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
     )
@@ -98,14 +106,14 @@ def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return _number(value)
+        return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " | ".join(_short(one) for one in value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
 
 
-def _number(value: float) -> str:
+def format_score(value: float) -> str:
     """Shares to three places, percentages and perplexities to one or two."""
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"

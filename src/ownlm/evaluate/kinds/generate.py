@@ -16,7 +16,7 @@ from ..measurement import Floats, Measurement, Metric, mean, of_values, quotient
 from ..overlap import chrf, chrf_rows, rouge_l, rouge_n
 from ..rules import is_json, kept
 from ..subject import Subject
-from ..task import Item, Measured, TaskConfig, clusters_of
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
 from ..templates import compiled
 
 MetricName = Literal[
@@ -81,6 +81,10 @@ class GenerateTask(TaskConfig):
             except re.error as error:
                 raise ValueError(f"pattern is no regular expression: {error}") from None
         return self
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(compiled(self.prompt, "prompt").own.line(item.values, item.where), tuple(self._right(item)))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
