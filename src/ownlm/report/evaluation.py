@@ -117,6 +117,8 @@ def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -114,7 +114,7 @@ class GenerateTask(TaskConfig):
         records: list[dict[str, Any]] = [
             {"where": item.where, "prompt": prompt.line(item.values, item.where), "answer": text}
             | ({"right_answers": list(texts_right)} if texts_right else {})
-            | ({"rules_kept": of_rules} if of_rules else {})
+            | ({"rules": self._told(item), "rules_kept": of_rules} if of_rules else {})
             for item, text, texts_right, of_rules in zip(asked, texts, right, rules, strict=True)
         ]
         return Measured(measurements, records, fits.count(False))
@@ -158,6 +158,16 @@ class GenerateTask(TaskConfig):
         if self.rules is None:
             return []
         return kept(text, compiled(self.rules, "rules").value(item.values, item.where), item.where)
+
+    def _told(self, item: Item) -> list[str]:
+        """An item's rules as a page shows them."""
+        rules = compiled(self.rules or "", "rules").value(item.values, item.where)
+        told = []
+        for rule in rules:
+            name, value = rule["rule"].replace("_", " "), rule.get("value", True)
+            values = ", ".join(map(str, value if isinstance(value, list) else [value]))
+            told.append(name if value is True else f"{name}: {values}")
+        return told
 
     def _rows(
         self, name: MetricName, texts: Sequence[str], right: Sequence[Sequence[str]], rules: Sequence[Sequence[bool]]
