@@ -204,7 +204,7 @@ def gap(name: str) -> Metric:
         with np.errstate(invalid="ignore", divide="ignore"):
             return own / own_count - others / count
 
-    return Metric(name, of, None, 0.0)
+    return Metric(name, of, None, 0.0, bounds=(-1.0, 1.0))
 
 
 def gap_rows(values: Floats, own: NDArray[np.bool_]) -> Floats:
