@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import __version__
 from ..errors import UserError
-from .answer import Answer, columns
+from .answer import Answer, columns, plain
 from .sampling import Adapter, Device, Dtype, ModelName
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ Scorers = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
+SeenIn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A data set to look for the items in, or 'none'; without it those that the model names and that are still here.",
+        metavar="DATASET",
+    ),
+]
 
 
 def evaluate(
@@ -57,6 +65,7 @@ def evaluate(
     data: Data = None,
     limit: Limit = None,
     scorer: Scorers = None,
+    seen_in: SeenIn = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -66,7 +75,8 @@ def evaluate(
     """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
 
     Every score comes with its 95% interval. What several items begin with is read once, and nothing is cut in silence: items
-    longer than the model reads are counted and told. Without a name, the tasks and suites are listed.
+    longer than the model reads are counted and told. Items that stand in what the model was trained on are found, and scores
+    are given without them as well. Without a name, the tasks and suites are listed.
     """
     if schema:
         from ..evaluate.schemas import task_schema
@@ -77,8 +87,19 @@ def evaluate(
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
-    load = (dtype, device, adapter)
-    return measured(model, task or (), suite or (), counts, data, limit, out, "evaluation", load, scorer or ())
+    return measured(
+        model,
+        task or (),
+        suite or (),
+        counts,
+        data,
+        limit,
+        out,
+        "evaluation",
+        load=(dtype, device, adapter),
+        scorers=scorer or (),
+        seen_in=seen_in or (),
+    )
 
 
 def bias(
@@ -88,6 +109,7 @@ def bias(
     data: Data = None,
     limit: Limit = None,
     scorer: Scorers = None,
+    seen_in: SeenIn = None,
     out: Out = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
@@ -100,7 +122,17 @@ def bias(
     """
     suites = suite if suite or task else ["bias"]
     return measured(
-        model, task or (), suites or (), [0], data, limit, out, "bias", (dtype, device, adapter), scorer or ()
+        model,
+        task or (),
+        suites or (),
+        [0],
+        data,
+        limit,
+        out,
+        "bias",
+        load=(dtype, device, adapter),
+        scorers=scorer or (),
+        seen_in=seen_in or (),
     )
 
 
@@ -115,43 +147,49 @@ def measured(
     kind: str,
     load: tuple[str, str, str | None],
     scorers: Sequence[str] = (),
+    seen_in: Sequence[str] = (),
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it."""
     from .. import api
     from ..evaluate.run import run_tasks, score_of
     from ..evaluate.scorers import choose_scorers
+    from ..evaluate.seen.check import Check, check, sources_of
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json, write_text
+    from ..model.identity import weights_hash
     from ..report.evaluation import evaluation_report
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
     chosen = choose_scorers(scorers)
+    asked = list(seen_in) != ["none"]
+    for name in seen_in if asked else ():
+        # What is wrong with it is told before a model is loaded.
+        sources_of(name)
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
+    place_of_model = subject.model.source
+    assert place_of_model is not None
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
+    checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
-    parts: list[dict[str, Any]] = [
-        {
-            "task": one.task,
-            "shots": one.shots,
-            "about": one.about,
-            "source": one.source,
-            "licence": one.licence,
-            "data": _data(one),
-            "n": len(one.measured.records) or max(map(len, one.measured.measurements), default=0),
-            "long": one.measured.long,
-            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
-            "notes": one.measured.notes,
-            "records": one.measured.records,
-        }
-        for one in ran
-    ]
+    parts = _parts(ran, checked.by_place(ran))
+    contamination = checked.as_json()
     # What gave numbers of this page stands on it.
     trust = [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used]
-    title = "Bias" if kind == "bias" else "Evaluation"
     with new_folder(folder) as place:
-        evaluation_report(model, scores, parts, title, trust).write(place / "report.html")
-        write_json(place / "scores.json", {"model": model, "scores": scores, "scorers": trust})
+        title = "Bias" if kind == "bias" else "Evaluation"
+        evaluation_report(model, scores, parts, title, contamination, trust).write(place / "report.html")
+        written = {
+            "model": model,
+            "weights": weights_hash(place_of_model, load[2]),
+            "ownlm": __version__,
+            "limit": limit,
+            "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
+            "scores": scores,
+            "contamination": contamination,
+            "scorers": trust,
+        }
+        write_json(place / "scores.json", plain(written))
         lines = [
             {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
         ]
@@ -161,11 +199,33 @@ def measured(
         "scores": scores,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
+        "contamination": contamination,
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
         "scorers": trust,
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
+
+
+def _parts(ran: Sequence[Ran], seen: Mapping[tuple[str, str], dict[str, str]]) -> list[dict[str, Any]]:
+    """What the page and the files say of each task, with its items."""
+    return [
+        {
+            "task": one.task,
+            "kind": None if one.config is None else one.config.kind,
+            "shots": one.shots,
+            "about": one.about,
+            "source": one.source,
+            "licence": one.licence,
+            "data": _data(one),
+            "n": len(one.measured.records) or max(map(len, one.measured.measurements), default=0),
+            "long": one.measured.long,
+            "long_was": "their beginnings were cut off" if one.cuts else "were left out",
+            "notes": one.measured.notes,
+            "records": [record | seen.get((one.task, record.get("where", "")), {}) for record in one.measured.records],
+        }
+        for one in ran
+    ]
 
 
 def _data(ran: Ran) -> str:
@@ -202,6 +262,7 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
+    lines += seen_lines(result["contamination"])
     # Where all of it comes along there is nothing to tell apart.
     places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
     lines += [f"Items of {task}: {place}" for task, place in places.items()]
@@ -209,6 +270,23 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     for scorer in result["scorers"]:
         lines += ["", f"Known errors of the scorer '{scorer['name']}':", *(f"  {text}" for text in scorer["errors"])]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
+
+
+def seen_lines(found: dict[str, Any]) -> list[str]:
+    """What a terminal says of items in the training data; nothing where nothing was looked into and nothing is known."""
+    from ..report.seen import not_checked_lines
+
+    lines = []
+    for task, counts in found["tasks"].items():
+        some = f"{counts['in_full']:,} in full and {counts['in_part']:,} in part"
+        said = f"{some if counts['in_full'] + counts['in_part'] else 'none'} of {counts['items']:,} items"
+        unjudged = f"; {counts['cannot_be_judged']:,} cannot be judged" if counts["cannot_be_judged"] else ""
+        lines.append(f"Seen in training, {task}: {said}{unjudged}")
+    for one in found["scores"]:
+        shots = f", {one['shots']} shots" if one["shots"] else ""
+        clean = f"without them {one['clean']['value']:.4g}" if one["clean"]["n"] else "nothing is left without them"
+        lines.append(f"  {one['task']} {one['metric']}{shots}: {one['all']['value']:.4g}, {clean}; {one['words']}")
+    return lines + not_checked_lines(found)
 
 
 def _listed(model: str) -> Answer:

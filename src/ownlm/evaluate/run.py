@@ -31,6 +31,7 @@ class Ran:
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
         data: the file of its items; None of a task of the harness.
+        config, items: the task and what was measured; none of a task of the harness.
     """
 
     task: str
@@ -41,6 +42,8 @@ class Ran:
     licence: str = ""
     cuts: bool = False
     data: Path | None = None
+    config: TaskConfig | None = None
+    items: Sequence[Item] = ()
 
 
 def run_tasks(
@@ -89,7 +92,8 @@ def run_tasks(
             chosen, examples = choose(task, items, pool if count else None, count)
             measured = task.measure(subject, chosen, examples)
             cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, path))
+            about = (task.about, task.source, task.licence, cuts, path)
+            found.append(Ran(task.name, count, measured, *about, task, chosen))
     return found
 
 
@@ -144,6 +148,20 @@ def _why_not(task: TaskConfig, subject: Subject) -> str | None:
         hint = f" ({error.hint})" if isinstance(error, MissingScorer) else ""
         return f"left out: {error.message}{hint}"
     return None
+
+
+def read_with_items(
+    tasks: Sequence[str], suites: Sequence[str], data: Path | None, limit: int | None = None
+) -> dict[str, tuple[TaskConfig, list[Item]]]:
+    """Tasks by name with their items, without a model; those of the harness are left out.
+
+    Raises:
+        UserError, ConfigError, DataError: as ``run_tasks``.
+    """
+    names = [name for name in tasks_of(tasks, suites) if not name.startswith(PREFIX)]
+    if not names:
+        raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
+    return {task.name: (task, items) for task, _, items, _ in (_read(name, data, limit) for name in names)}
 
 
 def _read(name: str, data: Path | None, limit: int | None) -> _Read:

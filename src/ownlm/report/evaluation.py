@@ -8,6 +8,7 @@ from typing import Any
 from .charts import LineChart
 from .page import Report
 from .scorers import add_scorers
+from .seen import add_seen
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -20,6 +21,7 @@ def evaluation_report(
     scores: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
     title: str = "Evaluation",
+    contamination: Mapping[str, Any] | None = None,
     scorers: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Builds the page.
@@ -30,6 +32,7 @@ def evaluation_report(
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
         scorers: reports of the scorers that gave some of the numbers.
+        contamination: what was found of the items in the training data (seen.py).
     """
     report = Report(title, model)
     items = sum(task["n"] for task in tasks)
@@ -41,9 +44,9 @@ def evaluation_report(
     report.section("Scores")
     rows = []
     for s in scores:
-        best = "" if s.get("best") is None else _number(s["best"])
-        between = f"{_number(s['low'])} to {_number(s['high'])}"
-        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+        best = "" if s.get("best") is None else format_score(s["best"])
+        between = f"{format_score(s['low'])} to {format_score(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], format_score(s["value"]), between, best, s["n"]])
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
@@ -54,6 +57,8 @@ def evaluation_report(
             report.note(f"{task['task']}: {note}.")
     add_scorers(report, scorers)
     _add_curves(report, scores)
+    if contamination is not None:
+        add_seen(report, contamination)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
     )
@@ -102,15 +107,17 @@ def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return _number(value)
+        return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " | ".join(_short(one) for one in value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
 
 
-def _number(value: float) -> str:
+def format_score(value: float) -> str:
     """Shares to three places, percentages and perplexities to one or two."""
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"
