@@ -208,7 +208,7 @@ def measured(
     trust = [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used]
     with new_folder(folder) as place:
         title = "Bias" if kind == "bias" else "Evaluation"
-        evaluation_report(model, scores, parts, title, trust, contamination).write(place / "report.html")
+        evaluation_report(model, scores, parts, title, contamination, trust).write(place / "report.html")
         written = {
             "model": model,
             "weights": weights_hash(place_of_model, load[2]),
@@ -216,8 +216,8 @@ def measured(
             "limit": limit,
             "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
             "scores": scores,
-            "scorers": trust,
             "contamination": contamination,
+            "scorers": trust,
         }
         write_json(place / "scores.json", plain(written))
         lines = [

@@ -148,7 +148,7 @@ class Scorer:
             overall = report.hatecheck[0]
             said += f"; of HateCheck's {overall.n:,} cases it has right {_between(overall)}"
         if report.errors:
-            said += f"; known errors: {len(report.errors)}, see there"
+            said += f"; known errors that are listed with it: {len(report.errors)}"
         cut = [f"the scorer '{self.name}' read only the beginning of {self.cut:,} long texts"] if self.cut else []
         return [said, *cut]
 

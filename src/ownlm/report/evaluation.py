@@ -23,8 +23,8 @@ def evaluation_report(
     scores: Sequence[Mapping[str, Any]],
     tasks: Sequence[Mapping[str, Any]],
     title: str = "Evaluation",
-    scorers: Sequence[Mapping[str, Any]] = (),
     contamination: Mapping[str, Any] | None = None,
+    scorers: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Builds the page.
 
@@ -33,8 +33,8 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
-        scorers: reports of the scorers that gave some of the numbers.
         contamination: what was found of the items in the training data (seen.py).
+        scorers: reports of the scorers that gave some of the numbers.
     """
     report = Report(title, model)
     pairs = [task for task in tasks if any(map(is_pair, task["records"]))]

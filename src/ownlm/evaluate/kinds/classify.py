@@ -17,7 +17,7 @@ from ...tokens.frame import frame_of
 from ..classes import MetricName, class_measurements
 from ..measurement import Floats, Measurement
 from ..subject import Subject
-from ..task import Item, Measured, TaskConfig, clusters_of
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
 from ..templates import compiled
 
 # Texts that are read between two updates of the progress.
@@ -53,6 +53,13 @@ class ClassifyTask(TaskConfig):
     def takes_examples(self) -> bool:
         """A head knows its classes."""
         return False
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        text, answer = compiled(self.text, "text").own, compiled(self.answer, "answer").own
+        passage = "" if self.pair is None else compiled(self.pair, "pair").own.line(item.values, item.where)
+        asked = text.line(item.values, item.where)
+        return Sought(asked, (answer.line(item.values, item.where),), passage=passage)
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

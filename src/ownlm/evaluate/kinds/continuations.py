@@ -15,7 +15,7 @@ from ...progress import Progress
 from ..measurement import Floats, Measurement, Metric, mean, of_values
 from ..scorers import MissingScorer, Scorer
 from ..subject import Subject
-from ..task import Item, Measured, TaskConfig, clusters_of
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
 from ..templates import compiled
 
 # Prompts that are gone on from between two updates of the progress.
@@ -72,6 +72,10 @@ class ContinuationsTask(TaskConfig):
         check_head(subject.model, "lm")
         if self.scorer not in subject.scorers:
             raise MissingScorer(self.scorer, self.name)
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(compiled(self.prompt, "prompt").own.line(item.values, item.where))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
@@ -204,7 +208,7 @@ def gap(name: str) -> Metric:
         with np.errstate(invalid="ignore", divide="ignore"):
             return own / own_count - others / count
 
-    return Metric(name, of, None, 0.0)
+    return Metric(name, of, None, 0.0, bounds=(-1.0, 1.0))
 
 
 def gap_rows(values: Floats, own: NDArray[np.bool_]) -> Floats:
