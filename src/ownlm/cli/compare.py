@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..units import plural
 from .answer import Answer, columns
 from .eval import Data, Limit, Shots, Suites, Tasks, shot_counts
 from .sampling import Device, Dtype
@@ -114,4 +115,26 @@ def _facts(facts: Sequence[Facts]) -> str:
 
 
 def _differences(found: Sequence[Difference]) -> str:
-    return "\n".join(f"  {one.task}, {one.metric}: {one.words}" for one in found)
+    """A table for each two models; what both did the same on every item is only counted."""
+    parts = []
+    for model, other in dict.fromkeys((one.model, one.other) for one in found):
+        group = [one for one in found if (one.model, one.other) == (model, other)]
+        apart = [one for one in group if not (one.difference == 0 and one.p == 1 and one.enough is None)]
+        lines = [f"{model}, and {other}:"]
+        rows = [
+            (
+                f"{one.task}, {one.metric}",
+                f"{one.value:.4g}",
+                f"{one.other_value:.4g}",
+                f"{one.difference:+.4g}",
+                one.words,
+            )
+            for one in apart
+        ]
+        if rows:
+            lines.append(columns([("score", "its", "the other's", "apart", ""), *rows]))
+        if len(apart) < len(group):
+            many = f"{len(group) - len(apart)} of {plural(len(group), 'score')}"
+            lines.append(f"  {many}: inside the noise, since both did the same on every item")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
