@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError, UserError
@@ -26,6 +28,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        content: what decides how its items are shown and measured, as a hash; "" where that is not ours to know.
     """
 
     task: str
@@ -35,6 +38,30 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    content: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Tasks whose files and data are read and found good.
+
+    Attributes:
+        tasks: each with all its items and, where they do not come from these, those that examples come from.
+        harness: names of tasks of the lm-evaluation-harness.
+        data, shots, limit: as asked.
+        most: of the items that would be measured, only so many are.
+    """
+
+    tasks: Sequence[tuple[TaskConfig, Sequence[Item], Sequence[Item] | None]]
+    harness: Sequence[str]
+    data: Path | None = None
+    shots: Sequence[int] = (0,)
+    limit: int | None = None
+    most: int | None = None
+
+    def shortened(self, items: int) -> Ready:
+        """The same with so many items of each task at most, to see whether a model can do it."""
+        return replace(self, most=items)
 
 
 def run_tasks(
@@ -61,23 +88,47 @@ def run_tasks(
         ConfigError, DataError: a task's file or data is wrong.
         ModelError: the model cannot do it.
     """
+    return list(run_ready(subject, read_tasks(tasks, suites=suites, data=data, shots=shots, limit=limit)))
+
+
+def read_tasks(
+    tasks: Sequence[str],
+    *,
+    suites: Sequence[str] = (),
+    data: Path | None = None,
+    shots: Sequence[int] = (0,),
+    limit: int | None = None,
+) -> Ready:
+    """Reads all that ``run_tasks`` needs but the model, so that a wrong name at the end is told at once.
+
+    Arguments and errors are those of ``run_tasks``, but for ModelError.
+    """
     names = tasks_of(tasks, suites)
     if not names:
         raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
     if any(count < 0 for count in shots) or not shots:
         raise UserError("worked examples are counted from 0", where="shots")
-    # All is read before anything runs: a wrong name at the end is told at once.
-    read = [_read(name, data, limit) for name in names if not name.startswith(PREFIX)]
-    found = _harness(
-        subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
-    )
+    counts = tuple(dict.fromkeys(shots))
+    read = [_read(name, data) for name in names if not name.startswith(PREFIX)]
     for task, items, pool in read:
-        for count in dict.fromkeys(shots) if task.takes_examples else (0,):
-            chosen, examples = choose(task, items, pool if count else None, count)
-            measured = task.measure(subject, chosen, examples)
+        choose(task, items[:limit], pool, max(counts) if task.takes_examples else 0)
+    harness = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    return Ready(read, harness, data, counts, limit)
+
+
+def run_ready(subject: Subject, ready: Ready) -> Iterator[Ran]:
+    """What ``run_tasks`` gives, one after another as it is measured.
+
+    Raises:
+        ModelError: the model cannot do it.
+    """
+    yield from _harness(subject, ready)
+    for task, items, pool in ready.tasks:
+        for count in ready.shots if task.takes_examples else (0,):
+            chosen, examples = choose(task, items[: ready.limit], pool if count else None, count)
+            measured = task.measure(subject, chosen[: ready.most], examples)
             cuts = task.long == "cut"
-            found.append(Ran(task.name, count, measured, task.about, task.source, task.licence, cuts))
-    return found
+            yield Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, _content(task))
 
 
 def measure_all(
@@ -109,21 +160,25 @@ def score_of(measurement: Measurement) -> Score:
     )
 
 
-def _harness(
-    subject: Subject, names: Sequence[str], folder: Path | None, shots: Sequence[int], limit: int | None
-) -> list[Ran]:
+def _harness(subject: Subject, ready: Ready) -> list[Ran]:
     """Tasks of the harness, whose own files may stand in the folder of --data."""
     found = []
-    for count in dict.fromkeys(shots) if names else ():
+    for count in ready.shots if ready.harness else ():
         by_task: dict[str, list[Measurement]] = {}
-        for one in run_harness(subject, names, folder=folder, shots=count, limit=limit):
+        for one in run_harness(subject, ready.harness, folder=ready.data, shots=count, limit=ready.most or ready.limit):
             by_task.setdefault(one.task, []).append(one)
         about = "a task of the lm-evaluation-harness"
         found += [Ran(task, count, Measured(ones, []), about, cuts=True) for task, ones in by_task.items()]
     return found
 
 
-def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+def _content(task: TaskConfig) -> str:
+    """Of a task's file, what decides its scores."""
+    values = task.model_dump(mode="json", exclude={"about", "source", "licence"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read(name: str, data: Path | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
     task, folder = read_task(name)
     items = read_items(find_data(task.data, folder, data, task.name), task.columns)
     if not items:
@@ -131,4 +186,4 @@ def _read(name: str, data: Path | None, limit: int | None) -> tuple[TaskConfig, 
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, items[:limit], pool
+    return task, items, pool
