@@ -97,10 +97,8 @@ def test_a_run_is_the_same_bits_with_and_without(
     assert weights[0] == weights[1]
     assert [row["step"] for row in evaluations(run.folder)] == [0, 5, 10, 12]
     names = [(s["task"], s["shots"], s["metric"], s["n"]) for s in evaluations(run.folder)[0]["scores"]]
-    assert names == [("words", 0, "accuracy", 4), ("words", 1, "accuracy", 3)] + [
-        ("writes", 0, "pattern", 4),
-        ("writes", 1, "pattern", 3),
-    ]
+    assert names[:2] == [("words", 0, "accuracy", 4), ("words", 1, "accuracy", 3)]
+    assert names[2:] == [("writes", 0, "pattern", 4), ("writes", 1, "pattern", 3)]
 
 
 def test_scores_are_those_of_the_model_that_results(measured: dict[str, Any], task: Path) -> None:
