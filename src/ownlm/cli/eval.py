@@ -27,6 +27,12 @@ Tasks = Annotated[
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
 Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Record the scores there, for 'ownlm trend': sqlite:///FILE or postgresql://...", metavar="URL"
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
 
@@ -38,6 +44,7 @@ def evaluate(
     data: Data = None,
     limit: Limit = None,
     out: Out = None,
+    store: Kept = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -51,7 +58,7 @@ def evaluate(
     if not suite and not task:
         return _listed(model)
     return measured(
-        model, task or (), suite or (), counts, data, limit, out, "evaluation", load=(dtype, device, adapter)
+        model, task or (), suite or (), counts, data, limit, out, "evaluation", (dtype, device, adapter), store
     )
 
 
@@ -62,6 +69,7 @@ def bias(
     data: Data = None,
     limit: Limit = None,
     out: Out = None,
+    store: Kept = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -72,7 +80,7 @@ def bias(
     ownlm. A suite finds differences of its own kind only, and finding none proves little.
     """
     suites = suite if suite or task else ["bias"]
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", load=(dtype, device, adapter))
+    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", (dtype, device, adapter), store)
 
 
 def measured(
@@ -85,6 +93,7 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
+    store: str | None = None,
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it."""
     from .. import api
@@ -95,8 +104,16 @@ def measured(
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
+    keep = None
+    if store is not None:
+        from ..watch.history import Asked, keeping
+
+        # A store that is not there is told before hours of measuring.
+        keep = keeping(store, Asked(model, tasks, suites, shots, limit, data, *load))
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
+    if keep is not None:
+        keep(ran)
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
     parts: list[dict[str, Any]] = [
         {

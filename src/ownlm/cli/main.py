@@ -43,6 +43,8 @@ COMMANDS: Mapping[str, Command] = {
     "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
     "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
     "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
+    "watch": Command("watch", "watch", "Evaluate a model whenever it changed; alarm where a score leaves its band"),
+    "trend": Command("trend", "trend", "How models' scores went over time, and where one left its band"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
     "explain": Command(
         "explain", "explain", "How a model reads a text: surprise, attention, layer by layer, what comes next"

@@ -14,8 +14,8 @@ import numpy as np
 from .measurement import Floats, Measurement
 from .sample import MOST_COLUMNS, sample_of
 
-# Units beyond which they are not kept, being 100 kB of each score; a score is then compared by its interval.
-MOST_UNITS = 25_000
+# Units beyond which they are not kept, being 40 kB of each score; a score is then compared by its interval.
+MOST_UNITS = 10_000
 
 
 def influences(measurement: Measurement) -> Floats | None:
