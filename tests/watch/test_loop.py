@@ -49,6 +49,7 @@ def test_a_watcher_evaluates_what_changed_survives_and_ends_by_a_signal(
         said_until(watcher, "the model is the same as last time")
         put_model(corpus, place / "mine", 1)
         said_until(watcher, "evaluating (another version)")
+        said_until(watcher, "every score lies in its band")
         watcher.send_signal(signal.SIGTERM)
         assert watcher.wait() == 0
     finally:

@@ -15,7 +15,7 @@ from .keys import STORE
 from .watch import Bands, read_limits
 
 if TYPE_CHECKING:
-    from ..watch.trends import Point, Series
+    from ..watch.trends import Alert, Point, Series
 
 Models = Annotated[list[str] | None, typer.Option("--model", help="Only of this one; may be repeated.", metavar="NAME")]
 Tasks = Annotated[
@@ -54,8 +54,8 @@ def trend(
         raise UserError(f"no score of '{lost[0]}' is in the store", where="--task", hint=near)
     chosen = [one for one in series if not task or any(_is_part(one.task, name) for name in task)]
     raised = alerts(chosen)
-    current = {(a.evaluation, a.task, a.metric, a.shots) for one in chosen if (a := one.current) is not None}
-    told = [alert_json(a) | {"current": (a.evaluation, a.task, a.metric, a.shots) in current} for a in raised]
+    current = {_what(one.current) for one in chosen if one.current is not None}
+    told = [alert_json(alert) | {"current": _what(alert) in current} for alert in raised]
     data: dict[str, Any] = {
         "store": where,
         "models": sorted({one.model for one in chosen}),
@@ -68,6 +68,11 @@ def trend(
 
         trend_page(data["series"], told, config.false_alarms, config.history).write(out)
     return Answer(data, _text(data, chosen, config.history))
+
+
+def _what(alert: Alert) -> tuple[Any, ...]:
+    """What an alert is about, however often it was measured."""
+    return alert.model, alert.task, alert.metric, alert.shots, alert.release, alert.side
 
 
 def _is_part(task: str, name: str) -> bool:
