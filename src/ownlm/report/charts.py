@@ -99,7 +99,7 @@ class LineChart:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.margins(x=0.03)
             if self.log:
-                _label_powers(axes)
+                label_powers(axes)
             else:
                 axes.yaxis.set_major_formatter(plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
             if len(self.lines) > 1:
@@ -238,7 +238,7 @@ def plain_numbers(largest: float) -> Any:
     return FuncFormatter(lambda value, _: f"{value / 10**power:,.6g}{tail if value else ''}")
 
 
-def _label_powers(axes: Any) -> None:
+def label_powers(axes: Any) -> None:
     """Labels a logarithmic axis with plain numbers; its own labels would be formulas."""
     from matplotlib.ticker import LogLocator, NullFormatter
 

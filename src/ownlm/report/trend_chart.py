@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..units import format_number
-from .charts import GRID, INK, MUTED, SERIES, drawing, finished, plain_numbers
+from .charts import GRID, INK, MUTED, SERIES, drawing, finished, label_powers, plain_numbers
 
 ALARM = SERIES[1]
 # More points than this are drawn without a bar each.
 MOST_BARS = 60
+# From so many times the lowest value on, what is low could not be told apart: the axis is logarithmic then.
+WIDE = 30
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,25 @@ class TrendChart:
                 outside = [(x, p.value) for x, p in zip(xs, points, strict=True) if p.alert]
                 if outside:
                     axes.plot(*zip(*outside, strict=True), "D", color=ALARM, markersize=7.5, zorder=5)
-                self._limits(axes, points)
+                if not self._wide(points):
+                    self._limits(axes, points)
                 label = {"textcoords": "offset points", "va": "center", "weight": "bold"}
                 color = ALARM if points[-1].alert else SERIES[0]
                 end = (xs[-1], points[-1].value)
                 axes.annotate(format_number(end[1]), end, xytext=(8, 0), annotation_clip=False, color=color, **label)
             _label_times(axes, points) if self.dated else axes.set_xlabel("step")
             axes.margins(x=0.05)
-            axes.yaxis.set_major_formatter(plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
+            if points and self._wide(points):
+                axes.set_yscale("log")
+                label_powers(axes)
+            else:
+                axes.yaxis.set_major_formatter(plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
             return finished(figure, self.title, self.describe())
+
+    def _wide(self, points: Sequence[TrendPoint]) -> bool:
+        """Whether values span so much that only their ratios can be seen, as a perplexity's do that is being learned."""
+        lows = [min(point.value, point.low) if _known(point) else point.value for point in points]
+        return min(lows) > 0 and max(point.value for point in points) > WIDE * min(lows)
 
     def _intervals(self, axes: Any, points: Sequence[TrendPoint], xs: Sequence[Any]) -> None:
         known = [(x, p) for x, p in zip(xs, points, strict=True) if _known(p)]
