@@ -54,7 +54,7 @@ def test_once_evaluates_what_is_new_alarms_and_shows(
     (alert,) = shown.object["alerts"]
     assert alert["current"] and alert["side"] == "below" and alert["band_high"] is None
     page = (tmp_path / "t.html").read_text()
-    assert "1 score of 1 lies outside the band" in page and "<svg" in page and alert["words"] in page
+    assert "1 score of 1 lies outside its band" in page and "<svg" in page and alert["words"] in page
 
 
 def test_an_evaluation_is_kept_where_asked_and_nowhere_else(

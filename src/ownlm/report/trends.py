@@ -83,7 +83,7 @@ def _summary(report: Report, series: Sequence[Mapping[str, Any]], now: Sequence[
         return
     if now:
         report.summary(
-            f"{plural(len(now), 'score')} of {len(series)} {'lies' if len(now) == 1 else 'lie'} outside the band."
+            f"{plural(len(now), 'score')} of {len(series)} {'lies outside its band' if len(now) == 1 else 'lie outside their bands'}."
         )
         return
     banded = sum(
