@@ -94,7 +94,10 @@ def test_an_evaluation_is_kept_where_asked_and_nowhere_else(
         "--json",
     )
     assert not ownlm(*watch).object["evaluated"]
-    assert ownlm("store", "show", "--store", tmp_path / "s.db", "--json").object["evaluations"] == 2
+    again = ("eval", corpus / "base", "--task", task, "--store", tmp_path / "s.db", "--name", "ours", "--out", "again")
+    assert ownlm(*again).code == 0
+    assert ownlm("trend", "--store", tmp_path / "s.db", "--model", "ours", "--json").object["models"] == ["ours"]
+    assert ownlm("store", "show", "--store", tmp_path / "s.db", "--json").object["evaluations"] == 3
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,7 @@ def test_an_evaluation_is_kept_where_asked_and_nowhere_else(
         (["watch", "mine", "--suite", "core", "--once", "--bands", "no.yaml"], "there is no such file"),
         (["watch", "mine", "--task", "crows_pairs", "--once"], "unknown model 'mine'"),
         (["eval", "mine", "--task", "crows_pairs", "--store", "mysql://x/y"], "unknown model 'mine'"),
+        (["eval", "mine", "--task", "crows_pairs", "--name", "x"], "a name is for the store"),
         (["trend", "--model", "mine"], "no evaluation of 'mine' is in the store"),
         (["trend", "--task", "words"], "no score of 'words' is in the store"),
     ],

@@ -18,6 +18,7 @@ from typing import Any
 from ownlm.evaluate.during import prepare
 from ownlm.train import checkpoint
 from ownlm.train.config import read_train_config
+from ownlm.train.evaluation import Evaluations
 from ownlm.train.loop import Loop
 from ownlm.train.run import run_training
 
@@ -51,10 +52,12 @@ def die_in_checkpoint(number: int) -> None:
 
 
 def die_in_evaluation(number: int) -> None:
-    evaluate = Loop._evaluate
+    evaluate, scores = Loop._evaluate, Evaluations.scores
 
-    def evaluated(self: Loop, stops: Any, last: bool) -> bool:
-        return evaluate(self, die if self.state.step == number else stops, last)  # type: ignore[arg-type]
+    def evaluated(self: Loop, *arguments: Any, **more: Any) -> bool:
+        if self.state.step == number:
+            Evaluations.scores = lambda self, stops, most=None: scores(self, die, most)  # type: ignore
+        return evaluate(self, *arguments, **more)
 
     Loop._evaluate = evaluated  # type: ignore[method-assign]
 

@@ -33,6 +33,10 @@ Kept = Annotated[
         "--store", help="Record the scores there, for 'ownlm trend': sqlite:///FILE or postgresql://...", metavar="URL"
     ),
 ]
+Name = Annotated[
+    str | None,
+    typer.Option(help="What the model is called in the store, so that folders of its versions are one history."),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 
 
@@ -45,6 +49,7 @@ def evaluate(
     limit: Limit = None,
     out: Out = None,
     store: Kept = None,
+    name: Name = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -58,7 +63,16 @@ def evaluate(
     if not suite and not task:
         return _listed(model)
     return measured(
-        model, task or (), suite or (), counts, data, limit, out, "evaluation", (dtype, device, adapter), store
+        model,
+        task or (),
+        suite or (),
+        counts,
+        data,
+        limit,
+        out,
+        "evaluation",
+        (dtype, device, adapter),
+        kept(store, name),
     )
 
 
@@ -70,6 +84,7 @@ def bias(
     limit: Limit = None,
     out: Out = None,
     store: Kept = None,
+    name: Name = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -80,7 +95,9 @@ def bias(
     ownlm. A suite finds differences of its own kind only, and finding none proves little.
     """
     suites = suite if suite or task else ["bias"]
-    return measured(model, task or (), suites or (), [0], data, limit, out, "bias", (dtype, device, adapter), store)
+    return measured(
+        model, task or (), suites or (), [0], data, limit, out, "bias", (dtype, device, adapter), kept(store, name)
+    )
 
 
 def measured(
@@ -93,9 +110,9 @@ def measured(
     out: Path | None,
     kind: str,
     load: tuple[str, str, str | None],
-    store: str | None = None,
+    recorded: tuple[str, str] | None = None,
 ) -> Answer:
-    """Runs tasks, writes the folder and says what came of it."""
+    """Runs tasks, writes the folder and says what came of it; recorded: the store, and what the model is called there."""
     from .. import api
     from ..evaluate.run import run_tasks, score_of
     from ..evaluate.subject import Subject
@@ -105,11 +122,11 @@ def measured(
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
     keep = None
-    if store is not None:
+    if recorded is not None:
         from ..watch.history import Asked, keeping
 
         # A store that is not there is told before hours of measuring.
-        keep = keeping(store, Asked(model, tasks, suites, shots, limit, data, *load))
+        keep = keeping(recorded[0], Asked(model, tasks, suites, shots, limit, data, *load, recorded[1]))
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model)
     ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit)
     if keep is not None:
@@ -145,6 +162,17 @@ def measured(
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
+
+
+def kept(store: str | None, name: str | None) -> tuple[str, str] | None:
+    """Where scores are recorded, and what the model is called there; None for nowhere.
+
+    Raises:
+        UserError: a name without a store.
+    """
+    if store is None and name is not None:
+        raise UserError("a name is for the store, and none is given", where="--name", hint="add --store URL")
+    return None if store is None else (store, name or "")
 
 
 def shot_counts(text: str) -> list[int]:

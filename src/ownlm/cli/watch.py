@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from .answer import Answer, columns
-from .eval import Data, Limit, Shots, Suites, Tasks, shot_counts
+from .eval import Data, Limit, Name, Shots, Suites, Tasks, shot_counts
 from .keys import STORE
 from .sampling import Adapter, Device, Dtype, ModelName
 
@@ -45,6 +45,7 @@ def watch(
     bands: Bands = None,
     webhook: Webhook = None,
     store: Annotated[str | None, STORE] = None,
+    name: Name = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -67,7 +68,7 @@ def watch(
 
     if webhook is not None:
         check_webhook(webhook)
-    asked = Asked(model, task or (), suite or (), counts, limit, data, dtype, device, adapter)
+    asked = Asked(model, task or (), suite or (), counts, limit, data, dtype, device, adapter, name or "")
     watched = Watched(asked, limits, store, seconds, always, webhook)
     if once:
         return _once(watched)

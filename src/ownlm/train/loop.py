@@ -138,11 +138,11 @@ class Loop:
                 loss = self._step(signals)
                 progress.update(self.state.step, note=f"loss {loss:.3f}")
                 improved = self._validate() if self._validates_now() else False
+                last = self._at_its_end
+                left = not self._evaluate(signals, last)
                 if self.workers.count == 1:
                     # Several agree on it within the step.
                     self._asked_to_stop = signals.received
-                last = self.state.step == self.steps or self.state.stopped is not None
-                left = not self._evaluate(lambda: self._asked(signals), last)
                 due = self.state.step % self.checkpoint_every == 0 or self.state.step == self._stable
                 if improved or last or self._asked_to_stop or due:
                     self._save()
@@ -151,11 +151,9 @@ class Loop:
                         self._writer.wait()
                     raise _stopped_by(self._asked_to_stop, self.state.step, self.steps)
 
-    def _asked(self, signals: Signals) -> bool:
-        """Whether the run is to leave, as far as this worker knows; several agree on it in what they do next."""
-        if self.workers.count == 1:
-            self._asked_to_stop = signals.received
-        return self._asked_to_stop is not None
+    @property
+    def _at_its_end(self) -> bool:
+        return self.state.step == self.steps or self.state.stopped is not None
 
     def _evaluate_first(self) -> None:
         """What is due where the run stands and was not made: before the first step, or by who was killed or left then.
@@ -166,19 +164,25 @@ class Loop:
         if self._evaluations is None:
             return
         here = self.workers.first and is_made(checkpoint.last_metrics(self.metrics), self.state.step)
-        made = self.workers.agreed(here)
-        if not made and is_due(self.evaluate_every, self.state.step, self.state.step == self.steps):
-            self._evaluate(lambda: False, last=True)
+        if not self.workers.agreed(here) and is_due(self.evaluate_every, self.state.step, self._at_its_end):
+            self._evaluate(None, last=True)
         else:
+            # It may be another config than the one before.
             self._evaluations.scores(lambda: False, TRIED)
 
-    def _evaluate(self, stops: Callable[[], bool], last: bool) -> bool:
-        """Measures the tasks where that is due; returns False where the run was to leave in the middle of it."""
+    def _evaluate(self, signals: Signals | None, last: bool) -> bool:
+        """Measures the tasks where that is due; returns False where a signal ended it, which is then to end the run."""
         if self._evaluations is None or not is_due(self.evaluate_every, self.state.step, last):
             return True
+
+        def stops() -> bool:
+            return signals is not None and (signals.received or self._asked_to_stop) is not None
+
         began = time.perf_counter()
         scores = self._evaluations.scores(stops)
         if scores is None:
+            assert signals is not None
+            self._asked_to_stop = self.workers.agreed(signals.received or self._asked_to_stop)
             return False
         self._write(step=self.state.step, scores=scores)
         took = format_seconds(time.perf_counter() - began)

@@ -177,7 +177,9 @@ def _planned(config: TrainConfig, folder: Path) -> dict[str, Any] | None:
 def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
     """Of a config, what decides memory and speed."""
     return {
-        key: value for key, value in config.items() if key not in ("out", "seed", "track", "validate", "checkpoint")
+        key: value
+        for key, value in config.items()
+        if key not in ("out", "seed", "track", "validate", "evaluate", "checkpoint")
     }
 
 

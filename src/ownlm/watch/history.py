@@ -30,6 +30,7 @@ class Asked:
         model: by name, as ``load_model`` takes it.
         tasks, suites, shots, limit, data: as ``run_tasks`` has them.
         dtype, device, adapter: as ``load_model`` has them.
+        name: what the model is called in the store; "" is as ``model``.
     """
 
     model: str
@@ -41,6 +42,12 @@ class Asked:
     dtype: str = "auto"
     device: str = "auto"
     adapter: str | None = None
+    name: str = ""
+
+    @property
+    def called(self) -> str:
+        """What the model is called in the store, by which its versions are one history."""
+        return self.name or self.model
 
     @property
     def key(self) -> str:
@@ -54,7 +61,13 @@ class Asked:
     def conditions(self) -> dict[str, Any]:
         """The same for people to read."""
         found: dict[str, Any] = {"tasks": list(self.tasks), "suites": list(self.suites), "shots": list(self.shots)}
-        found |= {"limit": self.limit, "dtype": self.dtype, "device": self.device, "adapter": self.adapter}
+        found |= {
+            "model": self.model,
+            "limit": self.limit,
+            "dtype": self.dtype,
+            "device": self.device,
+            "adapter": self.adapter,
+        }
         return found | {"ownlm": __version__}
 
 
@@ -71,7 +84,7 @@ def release_now(asked: Asked) -> str:
 def record(store: Store, asked: Asked, release: str, ran: Sequence[Ran]) -> Evaluation:
     """Writes what a model was found to do."""
     scores = [stored(one, measurement) for one in ran for measurement in one.measured.measurements]
-    return store.evaluations.add(Evaluation(asked.model, release, scores, asked.key, asked.conditions))
+    return store.evaluations.add(Evaluation(asked.called, release, scores, asked.key, asked.conditions))
 
 
 def keeping(url: str, asked: Asked) -> Callable[[Sequence[Ran]], Evaluation]:

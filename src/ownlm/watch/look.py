@@ -91,7 +91,7 @@ def tasks_ready(asked: Asked) -> Ready:
 def last_made(watched: Watched) -> datetime | None:
     """When the same was measured of the model last, as the store has it."""
     with Store.open(watched.store) as store:
-        last = store.evaluations.last(watched.asked.model, watched.asked.key)
+        last = store.evaluations.last(watched.asked.called, watched.asked.key)
     return None if last is None else last.created
 
 
@@ -108,7 +108,7 @@ def look(watched: Watched, say: Say) -> Look:
     asked = watched.asked
     ready, release = tasks_ready(asked), release_now(asked)
     with Store.open(watched.store) as store:
-        last = store.evaluations.last(asked.model, asked.key)
+        last = store.evaluations.last(asked.called, asked.key)
         if last is not None and last.release == release and not watched.always:
             return Look(False, "the model is the same as last time", release)
         why = "first evaluation" if last is None else "another version" if last.release != release else "asked for"
@@ -116,12 +116,12 @@ def look(watched: Watched, say: Say) -> Look:
         loaded = api.load_model(asked.model, asked.dtype, asked.device, asked.adapter)
         ran = list(run_ready(Subject(loaded, api.load_tokenizer(asked.model), asked.model), ready))
         evaluation = record(store, asked, release, ran)
-        history = store.evaluations.all(model=asked.model)
+        history = store.evaluations.all(model=asked.called)
     found = [series.current for series in trends(history, watched.bands)]
     raised = tuple(alert for alert in found if alert is not None and alert.evaluation == evaluation.id)
     if raised and watched.webhook is not None:
         try:
-            post(watched.webhook, {"model": asked.model, "alerts": [alert_json(alert) for alert in raised]})
+            post(watched.webhook, {"model": asked.called, "alerts": [alert_json(alert) for alert in raised]})
         except OwnlmError as error:
             # Whoever cannot be told by post is told here all the same.
             say(str(error))
