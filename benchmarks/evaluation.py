@@ -1,18 +1,17 @@
 r"""Evaluating on a CPU: ours beside lm-evaluation-harness's own Hugging Face backend, on the same items and examples.
 
-python benchmarks/evaluation.py --model FOLDER --data DIR                       ours alone
-python benchmarks/evaluation.py --model FOLDER --data DIR --peer PYTHON         in turn with the harness
+python benchmarks/evaluation.py --model FOLDER                       ours alone
+python benchmarks/evaluation.py --model FOLDER --peer PYTHON         in turn with the harness
 
-FOLDER is a Hugging Face checkpoint. DIR holds llm_eval/, hellaswag/ and wikitext2/ as shared/data has them. Both compute in
-float32, so that figures can be set side by side to the last digits; the harness runs with the batch size of --batch.
+FOLDER is a Hugging Face checkpoint. The items are those that come with ownlm, or files of --data, such as whole sets made by
+tools/core_data.py. Both compute in float32, so that figures can be set side by side to the last digits; the harness runs with the
+batch size of --batch.
 """
 
 from __future__ import annotations
 
 import argparse
-import bz2
 import json
-import re
 import subprocess
 import tempfile
 import time
@@ -86,19 +85,13 @@ print(json.dumps(found, default=str))
 """
 
 
-def rows_of(name: str, data: Path) -> list[dict[str, Any]]:
-    """A task's items, from the public files."""
-    if name == "hellaswag":
-        packed = (data / "hellaswag" / "hellaswag_val_full.txt.bz2").read_bytes()
-        lines = bz2.decompress(packed).decode().split("\n")
-        parts = [lines[start : start + 6] for start in range(0, len(lines) - 5, 6)]
-        return [{"query": query, "gold": int(gold), "choices": choices} for query, gold, *choices in parts]
-    if name == "wikitext":
-        text = (data / "wikitext2" / "wiki.test.tokens").read_text(encoding="utf-8")
-        pages = re.split(r"(?m)^(?= = [^=].*[^=] = $)", text)
-        return [{"text": page.strip()} for page in pages if page.strip()]
-    lines = (data / "llm_eval" / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
+def rows_of(name: str, data: Path | None) -> list[dict[str, Any]]:
+    """A task's items: of a file in the folder of --data, or as they come with ownlm."""
+    from ownlm.evaluate.suites import find_data, read_task
+    from ownlm.evaluate.task import read_items
+
+    task, folder = read_task(name)
+    return [dict(item.values) for item in read_items(find_data(task.data, folder, data, name))]
 
 
 def ours(folder: str, place: Path, names: list[str], shots: int) -> dict[str, Any]:
@@ -125,7 +118,7 @@ def ours(folder: str, place: Path, names: list[str], shots: int) -> dict[str, An
     return found
 
 
-def prepare(place: Path, data: Path, names: list[str], limit: int) -> None:
+def prepare(place: Path, data: Path | None, names: list[str], limit: int) -> None:
     """Writes items, examples and the harness's task files; the first five items are the examples."""
     for name in names:
         rows = rows_of(name, data)
@@ -167,7 +160,7 @@ def main() -> None:
     """Prints one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="a folder with the tasks' data; used before what comes with ownlm")
     parser.add_argument("--peer", help="a Python with lm-eval and transformers")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--limit", type=int, default=200, help="items of each task (pages of WikiText: a twentieth)")

@@ -9,8 +9,6 @@ The same files give the same bytes; their sums are written beside them.
 from __future__ import annotations
 
 import csv
-import gzip
-import hashlib
 import json
 import re
 import sys
@@ -18,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-OUT = Path(__file__).parents[1] / "src" / "ownlm" / "evaluate" / "data"
+from shipped import write
+
 PARTS = ("intrasentence", "intersentence")
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
 
@@ -134,15 +133,7 @@ def main(folder: Path) -> None:
         "winobias": in_turn(*(list(winobias(folder / "winobias", kind)) for kind in (1, 2))),
         "bbq": bbq(folder / "bbq"),
     }
-    sums = []
-    for name, rows in made.items():
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        path = OUT / f"{name}.jsonl.gz"
-        # No time and no name in it, so that the bytes say only what is in it.
-        path.write_bytes(gzip.compress(content.encode(), 9, mtime=0))
-        sums.append(f"{hashlib.sha256(content.encode()).hexdigest()}  {name}.jsonl")
-        print(f"{path.name}: {content.count(chr(10))} rows, {path.stat().st_size} bytes")
-    (OUT / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    write(made)
 
 
 if __name__ == "__main__":

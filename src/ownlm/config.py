@@ -374,7 +374,7 @@ def _type_name(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def editor_schema(config: type[Config], sections: Mapping[str, type[Config]] | None = None) -> dict[str, Any]:
+def editor_schema(config: type[BaseModel], sections: Mapping[str, type[Config]] | None = None) -> dict[str, Any]:
     """A JSON Schema (2020-12) of what a file of this config may hold, by which editors complete and check it.
 
     It is a little wider than the config: a lone value stands for a list of one, and what depends on other keys is not

@@ -67,7 +67,7 @@ def test_without_a_name_it_lists_what_there_is(ownlm: Callable[..., Any], corpus
     ("arguments", "message"),
     [
         (["--task", "arc_eazy"], "there is no task 'arc_eazy'"),
-        (["--task", "copa"], "the data of task 'copa' is not here"),
+        (["--task", "piqa"], "the data of task 'piqa' is not here"),
         (["--task", "copa", "--shots", "x"], "'x' is no list of counts"),
         (["--task", "copa", "--shots", "-1"], "'-1' is no list of counts"),
         (["--suite", "cor"], "there is no suite 'cor'"),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,18 @@ from ..errors import UserError
 from .answer import Answer, columns
 from .sampling import Adapter, Device, Dtype, ModelName
 
+if TYPE_CHECKING:
+    from ..evaluate.run import Ran
+
+COMES_ALONG = "comes with ownlm"
 # What the folder of an evaluation holds.
 FILES = ("report.html", "scores.json", "items.jsonl")
 
+MaybeModel = Annotated[
+    str | None,
+    typer.Argument(help="A folder, hf:ORG/NAME, a .gguf file, or a name from 'ownlm models'.", metavar="MODEL"),
+]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a task's file, for editors.")]
 Suites = Annotated[
     list[str] | None, typer.Option("--suite", help="Tasks run together, such as core; may be repeated.", metavar="NAME")
 ]
@@ -25,7 +34,9 @@ Tasks = Annotated[
     typer.Option("--task", help="A task, or a task file ending in .yaml; may be repeated.", metavar="NAME"),
 ]
 Shots = Annotated[str, typer.Option(help="Worked examples before each item; several draw a curve.", metavar="K,K")]
-Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
+]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
 Kept = Annotated[
     str | None,
@@ -41,7 +52,7 @@ Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and
 
 
 def evaluate(
-    model: ModelName,
+    model: MaybeModel = None,
     suite: Suites = None,
     task: Tasks = None,
     shots: Shots = "0",
@@ -53,12 +64,19 @@ def evaluate(
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    schema: Schema = False,
 ) -> Answer:
     """Measure a model on tasks: how likely it finds right answers, how well it predicts texts.
 
     Every score comes with its 95% interval. What several items begin with is read once, and nothing is cut in silence: items
     longer than the model reads are counted and told. Without a name, the tasks and suites are listed.
     """
+    if schema:
+        from ..evaluate.schemas import task_schema
+
+        return Answer(task_schema(), output=json.dumps(task_schema(), indent=2))
+    if model is None:
+        raise UserError("a model is missing", where="MODEL", hint="write: ownlm eval MODEL --suite core")
     counts = shot_counts(shots)
     if not suite and not task:
         return _listed(model)
@@ -139,6 +157,7 @@ def measured(
             "about": one.about,
             "source": one.source,
             "licence": one.licence,
+            "data": _data(one),
             "n": len(one.measured.records) or len(one.measured.measurements[0]),
             "long": one.measured.long,
             "long_was": "their beginnings were cut off" if one.cuts else "were left out",
@@ -159,6 +178,7 @@ def measured(
         "scores": scores,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
+        "data": {part["task"]: part["data"] for part in parts if part["data"]},
         "report": str(folder / "report.html"),
     }
     return Answer(result, _text(result, parts))
@@ -173,6 +193,15 @@ def kept(store: str | None, name: str | None) -> tuple[str, str] | None:
     if store is None and name is not None:
         raise UserError("a name is for the store, and none is given", where="--name", hint="add --store URL")
     return None if store is None else (store, name or "")
+
+
+def _data(ran: Ran) -> str:
+    """Which file a task's items are from."""
+    from ..evaluate.shipped import comes_along
+
+    if ran.data is None:
+        return ""
+    return f"{COMES_ALONG} ({ran.data.name})" if comes_along(ran.data) else str(ran.data)
 
 
 def shot_counts(text: str) -> list[int]:
@@ -200,6 +229,9 @@ def _text(result: dict[str, Any], tasks: list[dict[str, Any]]) -> str:
     lines = [
         f"{t['long']:,} too long for {t['task']} ({t['shots']} shots): {t['long_was']}" for t in tasks if t["long"]
     ]
+    # Where all of it comes along there is nothing to tell apart.
+    places = result["data"] if any(not place.startswith(COMES_ALONG) for place in result["data"].values()) else {}
+    lines += [f"Items of {task}: {place}" for task, place in places.items()]
     return "\n".join([f"{result['model']}\n", columns(rows), *lines, f"\nReport: {result['report']}"])
 
 

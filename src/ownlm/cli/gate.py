@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,21 +21,24 @@ if TYPE_CHECKING:
 REFUSED = 3
 
 Candidate = Annotated[
-    str,
+    str | None,
     typer.Argument(help="A folder, hf:ORG/NAME, a .gguf file, or a name from 'ownlm models'.", metavar="CANDIDATE"),
 ]
 Against = Annotated[
     str | None, typer.Option(help="The model whose place it would take, for gates that compare.", metavar="MODEL")
 ]
-Gates = Annotated[Path, typer.Option(help="The file of gates.", metavar="FILE.yaml")]
-Data = Annotated[Path | None, typer.Option(help="The folder that holds the tasks' data.", metavar="DIR")]
+Gates = Annotated[Path | None, typer.Option(help="The file of gates.", metavar="FILE.yaml")]
+Data = Annotated[
+    Path | None, typer.Option(help="A folder with tasks' data; used before what comes with ownlm.", metavar="DIR")
+]
 Limit = Annotated[int | None, typer.Option(help="The most items of a task: the first ones.", metavar="N", min=1)]
+Schema = Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of a file of gates, for editors.")]
 Out = Annotated[Path | None, typer.Option(help="Writes a page that says what each gate said.", metavar="FILE.html")]
 
 
 def gate(
-    candidate: Candidate,
-    gates: Gates,
+    candidate: Candidate = None,
+    gates: Gates = None,
     against: Against = None,
     data: Data = None,
     limit: Limit = None,
@@ -42,6 +46,7 @@ def gate(
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    schema: Schema = False,
 ) -> Answer:
     """Say whether a model may take another's place: exit code 3 if any gate of the file says no.
 
@@ -49,6 +54,14 @@ def gate(
     once went wrong. Where a score has an interval, its end that speaks against the model must hold; and a gate about which
     nothing was measured says no.
     """
+    if schema:
+        from ..evaluate.schemas import gates_schema
+
+        return Answer(gates_schema(), output=json.dumps(gates_schema(), indent=2))
+    if candidate is None or gates is None:
+        what, where = ("candidate", "CANDIDATE") if candidate is None else ("file of gates", "--gates")
+        hint = "write: ownlm gate CANDIDATE --against MODEL --gates gates.yaml"
+        raise UserError(f"the {what} is missing", where=where, hint=hint)
     from ..evaluate.gate_config import read_gates
     from ..evaluate.gates import all_passed, judge
     from ..files import existing_file

@@ -48,7 +48,11 @@ class ShareConfig(Config):
     """As a share: 0.02 is 2%."""
 
 
-Margin = Annotated[Annotated[float, Field(gt=0, allow_inf_nan=False)] | ShareConfig, BeforeValidator(_shares)]
+_Apart = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Percent = Annotated[str, Field(pattern=r"^\s*\d+(\.\d+)?\s*%\s*$")]
+Margin = Annotated[
+    _Apart | ShareConfig, BeforeValidator(_shares, json_schema_input_type=_Apart | _Percent | ShareConfig)
+]
 
 
 class GateConfig(Config):

@@ -64,7 +64,9 @@ class Measurement:
 
     @property
     def value(self) -> float:
-        """The metric over all items."""
+        """The metric over all items; NaN without any, as where all were too long."""
+        if not len(self.rows):
+            return float("nan")
         return float(self.metric.of(self.rows.sum(0)))
 
     def __len__(self) -> int:

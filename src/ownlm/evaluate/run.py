@@ -17,6 +17,9 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
+# A task, the file of its items, all of these, and those that examples come from, where they are others.
+_Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
+
 
 @dataclass(frozen=True, eq=False)
 class Ran:
@@ -28,6 +31,7 @@ class Ran:
         measured: what it gave.
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
+        data: the file of its items; None of a task of the harness.
         content: what decides how its items are shown and measured, as a hash; "" where that is not ours to know.
     """
 
@@ -38,6 +42,7 @@ class Ran:
     source: str = ""
     licence: str = ""
     cuts: bool = False
+    data: Path | None = None
     content: str = ""
 
 
@@ -46,13 +51,13 @@ class Ready:
     """Tasks whose files and data are read and found good.
 
     Attributes:
-        tasks: each with all its items and, where they do not come from these, those that examples come from.
+        tasks: each with its file, all its items and, where they do not come from these, those that examples come from.
         harness: names of tasks of the lm-evaluation-harness.
         data, shots, limit: as asked.
         most: of the items that would be measured, only so many are.
     """
 
-    tasks: Sequence[tuple[TaskConfig, Sequence[Item], Sequence[Item] | None]]
+    tasks: Sequence[_Read]
     harness: Sequence[str]
     data: Path | None = None
     shots: Sequence[int] = (0,)
@@ -110,7 +115,7 @@ def read_tasks(
         raise UserError("worked examples are counted from 0", where="shots")
     counts = tuple(dict.fromkeys(shots))
     read = [_read(name, data) for name in names if not name.startswith(PREFIX)]
-    for task, items, pool in read:
+    for task, _, items, pool in read:
         choose(task, items[:limit], pool, max(counts) if task.takes_examples else 0)
     harness = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
     return Ready(read, harness, data, counts, limit)
@@ -123,12 +128,12 @@ def run_ready(subject: Subject, ready: Ready) -> Iterator[Ran]:
         ModelError: the model cannot do it.
     """
     yield from _harness(subject, ready)
-    for task, items, pool in ready.tasks:
+    for task, path, items, pool in ready.tasks:
         for count in ready.shots if task.takes_examples else (0,):
             chosen, examples = choose(task, items[: ready.limit], pool if count else None, count)
             measured = task.measure(subject, chosen[: ready.most], examples)
             cuts = task.long == "cut"
-            yield Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, _content(task))
+            yield Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, path, _content(task))
 
 
 def measure_all(
@@ -178,12 +183,13 @@ def _content(task: TaskConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read(name: str, data: Path | None) -> tuple[TaskConfig, list[Item], list[Item] | None]:
+def _read(name: str, data: Path | None) -> _Read:
     task, folder = read_task(name)
-    items = read_items(find_data(task.data, folder, data, task.name), task.columns)
+    path = find_data(task.data, folder, data, task.name)
+    items = read_items(path, task.columns)
     if not items:
-        raise DataError("there are no items", where=task.data)
+        raise DataError("there are no items", where=str(path))
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, items, pool
+    return task, path, items, pool

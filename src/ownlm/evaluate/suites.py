@@ -1,7 +1,7 @@
 """Which tasks and suites there are, and where their files are.
 
 A task is known by a name, or is a YAML file of the user's own. Its data stands beside its file, or in the folder of
-``--data``, there or one level down.
+``--data``, there or one level down; what is in neither may come with ownlm (shipped.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import Field
 from ..config import Config, read_yaml, validate
 from ..errors import ConfigError, DataError, UserError, nearest
 from .kinds import KINDS
+from .shipped import shipped
 from .task import TaskConfig
 
 TASKS, SUITES = Path(__file__).parent / "tasks", Path(__file__).parent / "suites"
@@ -96,15 +97,27 @@ def find_data(name: str, folder: Path, data: Path | None, task: str) -> Path:
         return Path(name)
     if (folder / name).is_file():
         return folder / name
-    if data is None:
-        raise DataError(
-            f"the data of task '{task}' is not here: {name}", where=task, hint="name its folder with --data"
-        )
-    found = [path for path in (data / name, *sorted(data.glob(f"*/{name}"))) if path.is_file()]
+    found = [] if data is None else _below(data, name)
     if not found:
+        along = shipped(name)
+        if along is not None:
+            return along
+        if data is None:
+            raise DataError(
+                f"the data of task '{task}' is not here: {name}", where=task, hint="name its folder with --data"
+            )
         raise DataError(f"the data of task '{task}' is not in this folder: {name}", where=str(data))
-    if found[0] != data / name and len(found) > 1:
+    if found[0].parent != data and len(found) > 1:
         raise DataError(
             f"the data of task '{task}' is there {len(found)} times: {found[0]}, {found[1]}", where=str(data)
         )
     return found[0]
+
+
+def _below(data: Path, name: str) -> list[Path]:
+    """The files of that name in a folder and one level down, as they are or compressed; its own come first."""
+    if not data.is_dir():
+        raise DataError("there is no such folder", where=f"--data {data}")
+    names = (name, f"{name}.gz") if name.endswith(".jsonl") else (name,)
+    places = (data, *sorted(path for path in data.iterdir() if path.is_dir()))
+    return [place / one for place in places for one in names if (place / one).is_file()]

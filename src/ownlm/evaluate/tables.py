@@ -53,7 +53,7 @@ def of_confidences(confidence: Floats, hit: NDArray[np.bool_]) -> Floats:
     place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     items = np.arange(len(confidence))
     rows[items, 0, place], rows[items, 1, place], rows[items, 2, place] = 1, confidence, hit
-    return rows.reshape(len(confidence), -1)
+    return rows.reshape(len(confidence), 3 * BINS)
 
 
 def calibration_error() -> Metric:

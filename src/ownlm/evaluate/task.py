@@ -28,9 +28,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ..config import Config
+from ..data.contamination import records
 from ..data.read import read_rows
 from ..errors import DataError, UserError
 from .measurement import Measurement
+from .shipped import check_shipped, comes_along
 from .subject import Long, Subject
 from .templates import Template
 
@@ -82,7 +84,7 @@ class TaskConfig(Config):
     licence: str = ""
     """Of the data."""
     data: str
-    """The file of items: JSON Lines, JSON, CSV or TSV, beside the task's file or in the folder of --data."""
+    """The file of items: JSON Lines, JSON, CSV or TSV, beside the task's file, in the folder of --data, or with ownlm."""
     columns: tuple[str, ...] = ()
     """Names of the columns, for a table without a line of names."""
     cluster: str | None = None
@@ -119,19 +121,31 @@ class Measured:
 
 
 def read_items(path: Path, columns: Sequence[str] = ()) -> list[Item]:
-    """The items of a file: as ``read_rows``, or compressed JSON Lines, as the suites that come with ownlm are.
+    """The items of a file: as ``read_rows``, in SQuAD's format, or compressed JSON Lines, as data that comes with ownlm is.
+
+    A question of SQuAD's is an item with ``question``, ``context`` and ``answers``.
 
     Raises:
-        DataError: as ``read_rows``.
+        DataError: as ``read_rows``; or it comes along and is damaged.
     """
+    if comes_along(path) and not path.name.endswith(".gz"):
+        check_shipped(path, path.read_bytes())
     if path.name.endswith(".jsonl.gz"):
         return _read_compressed(path)
+    if path.suffix.lower() == ".json":
+        found = list(records.read_rows(path))
+        if wrong := next(((where, value) for where, value in found if not isinstance(value, Mapping)), None):
+            raise DataError(f"an object was expected, not {type(wrong[1]).__name__}", where=wrong[0])
+        return [Item(value, where) for where, value in found]
     return [Item(row.values, row.where) for row in read_rows([path], columns)]
 
 
 def _read_compressed(path: Path) -> list[Item]:
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().split("\n")
+        content = gzip.decompress(path.read_bytes())
+        if comes_along(path):
+            check_shipped(path, content)
+        lines = content.decode().split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"this file cannot be read: {error}", where=str(path)) from None
     found = []

@@ -22,7 +22,7 @@ def evaluation_report(
     Args:
         model: its name.
         scores: with task, metric, shots, value, low, high and n.
-        tasks: one for each task and number of shots: task, shots, about, source, licence, n, long, notes and records.
+        tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
     """
     report = Report(title, model)
@@ -57,6 +57,7 @@ def evaluation_report(
                 task["about"],
                 task["source"] and f"Source: {task['source']}",
                 task["licence"] and f"Licence: {task['licence']}",
+                task.get("data") and f"Data: {task['data']}",
             ]
             report.note(". ".join(part.rstrip(".") for part in about if part) + ".")
             shown = _some(task["records"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import csv
 import gzip
-import hashlib
 import importlib.resources
 import json
 import re
@@ -28,15 +27,6 @@ DATA = importlib.resources.files("ownlm.evaluate") / "data"
 def rows_of(name: str) -> list[dict[str, Any]]:
     content = gzip.decompress((DATA / f"{name}.jsonl.gz").read_bytes()).decode()
     return [json.loads(line) for line in content.split("\n") if line]
-
-
-def test_files_have_their_sums() -> None:
-    sums = dict(reversed(line.split()) for line in (DATA / "SHA256SUMS").read_text().splitlines())
-    files = {entry.name for entry in DATA.iterdir() if entry.name.endswith(".gz")}
-    assert {f"{name}.gz" for name in sums} == files
-    for name, expected in sums.items():
-        content = gzip.decompress((DATA / f"{name}.gz").read_bytes())
-        assert hashlib.sha256(content).hexdigest() == expected
 
 
 def test_stereoset_is_the_public_development_set(shared_data: Path) -> None:

@@ -84,6 +84,9 @@ class GenerateTask(TaskConfig):
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
+        # What is wrong with an item is told before anything is written.
+        for item in items:
+            self._right(item), self._kept(item, "")
         prompts = self._prompts(subject, items, examples)
         room = subject.model.config.max_positions - self.max_tokens
         fits = [len(prompt) <= room for prompt in prompts]
