@@ -53,6 +53,8 @@ def test_the_page_says_what_is_outside_and_when_it_was() -> None:
     assert "Every score that has a band lies in it (1 of 1 have one)" in good and 'class="remark warning"' not in good
     young = trend_page([series([0.7])], [], 0.01, 5).html()
     assert "No score has a band yet" in young and "none yet" in young
+    odd = trend_page([series([None], task="lost"), series([0.7])], [], 0.01, 5).html()
+    assert odd.count("<svg") == 1 and "lost" in odd
     assert "Nothing was evaluated yet" in trend_page([], [], 0.01, 5).html()
 
 

@@ -179,7 +179,7 @@ def test_who_is_told_to_stop_in_an_evaluation_leaves_it_and_makes_it_later(
     [
         ({"tasks": ["boolk"]}, UserError, "there is no task 'boolk'", "evaluate: task"),
         ({"suites": ["cor"]}, UserError, "there is no suite 'cor'", "evaluate: suite"),
-        ({"tasks": ["copa"]}, DataError, "the data of task 'copa' is not here", "evaluate: copa"),
+        ({"tasks": ["piqa"]}, DataError, "the data of task 'piqa' is not here", "evaluate: piqa"),
         ({"shots": [4]}, UserError, "4 examples cannot be taken of 4 items", "evaluate: shots of words"),
     ],
 )
@@ -219,8 +219,8 @@ def test_a_masked_model_is_measured_on_what_it_can(settings: dict[str, Any], enc
 
 def test_other_tasks_on_the_way_are_tried_at_once(measured: dict[str, Any], task: Path) -> None:
     train(measured, steps=4, schedule__kind="constant")
-    with pytest.raises(DataError, match="copa"):
-        train(measured, steps=6, schedule__kind="constant", evaluate__tasks=["copa"])
+    with pytest.raises(DataError, match="piqa"):
+        train(measured, steps=6, schedule__kind="constant", evaluate__tasks=["piqa"])
     broken = task.with_name("broken.yaml")
     broken.write_text(CHOICE.replace("{{ gold }}", "{{ nothing }}").replace("words\n", "broken\n", 1))
     with pytest.raises(UserError):
@@ -235,6 +235,16 @@ def test_a_run_started_without_the_means_says_so(measured: dict[str, Any]) -> No
         train(measured, None)
     with pytest.raises(ConfigError, match="name a task or a suite"):
         read_train_config(measured | {"evaluate": {"every": 2}})
+
+
+def test_what_does_not_fit_is_counted(measured: dict[str, Any], task: Path) -> None:
+    with task.with_name("words.jsonl").open("a") as file:
+        file.write(json.dumps({"q": "word " * 200, "options": ["a", "b"], "gold": 0}) + "\n")
+    said: list[str] = []
+    config = read_train_config(merge(measured, {"evaluate.tasks": [str(task)], "evaluate.shots": [0], "steps": 1}))
+    run = run_training(config, said.append, prepare)
+    (score,) = evaluations(run.folder)[0]["scores"]
+    assert (score["n"], score["long"]) == (4, 1) and any("; 1 item too long" in line for line in said)
 
 
 def test_trackers_get_a_number_a_name(measured: dict[str, Any]) -> None:

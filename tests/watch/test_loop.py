@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ownlm.cli.watch import duration
+from ownlm.cli.watch import _text, duration
 from ownlm.errors import OwnlmError, UserError
 from ownlm.store import Store
 from ownlm.watch import loop
@@ -95,6 +95,13 @@ def test_what_is_due_is_in_the_store(place: Path, corpus: Path, mute: Callable[[
     assert look(mine, mute).why == "another version"
     with Store.open(mine.store) as store:
         assert store.evaluations.count() == 4
+
+
+def test_items_that_do_not_fit_are_told(place: Path, mute: Callable[[str], None]) -> None:
+    with (place / "words.jsonl").open("a") as file:
+        file.write(json.dumps({"q": "word " * 200, "options": ["a", "b"], "gold": 0}) + "\n")
+    found = look(watched(place), mute)
+    assert found.as_json()["long"] == {"words, 0 shots": 1} and "1 too long for words, 0 shots" in _text("mine", found)
 
 
 def test_one_that_is_interrupted_is_due_again(

@@ -12,7 +12,7 @@ import typer
 from ..errors import UserError, nearest
 from .answer import Answer, columns
 from .keys import STORE
-from .watch import Bands, read_limits
+from .watch import Bands, number, read_limits
 
 if TYPE_CHECKING:
     from ..watch.trends import Alert, Point, Series
@@ -121,7 +121,8 @@ def _text(data: dict[str, Any], series: Sequence[Series], least: int) -> str:
         else:
             ends = ("" if math.isinf(end) else f"{end:.4g}" for end in (band.low, band.high))
             shown = " to ".join(ends).strip()
-        count, value = f"{len(one.points):,}", f"{score.value:.4g}"
+        count, value = f"{len(one.points):,}", number(score.value)
+        between = f"{number(score.low)} to {number(score.high)}" if math.isfinite(score.value) else ""
         rows.append(
             [
                 one.model,
@@ -130,7 +131,7 @@ def _text(data: dict[str, Any], series: Sequence[Series], least: int) -> str:
                 one.metric,
                 count,
                 value,
-                f"{score.low:.4g} to {score.high:.4g}",
+                between,
                 shown,
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,7 +113,7 @@ def _once(watched: Watched) -> Answer:
         left = seconds_left(watched) if watched.every else 0.0
         if left:
             why = f"it is due in {format_seconds(left)}"
-            nothing = {"evaluated": False, "why": why, "release": None, "scores": [], "alerts": []}
+            nothing = {"evaluated": False, "why": why, "release": None, "scores": [], "long": {}, "alerts": []}
             return Answer(asked | nothing, f"{watched.asked.model}: {why}")
         found = look(watched, say)
     text = _text(watched.asked.model, found)
@@ -124,7 +125,13 @@ def _text(model: str, found: Look) -> str:
         return f"{model}: {found.why}, nothing to evaluate"
     rows = [("task", "shots", "metric", "value", "95% interval", "items")]
     for score in found.evaluation.scores:
-        between = f"{score.low:.4g} to {score.high:.4g}"
-        rows.append((score.task, str(score.shots), score.metric, f"{score.value:.4g}", between, f"{score.n:,}"))
+        between = f"{number(score.low)} to {number(score.high)}" if math.isfinite(score.value) else ""
+        rows.append((score.task, str(score.shots), score.metric, number(score.value), between, f"{score.n:,}"))
+    long = [f"{count:,} too long for {task}" for task, count in found.evaluation.conditions.get("long", {}).items()]
     lines = [f"ALERT: {alert.words}" for alert in found.alerts] or ["every score lies in its band, where it has one"]
-    return "\n".join([columns(rows), *lines])
+    return "\n".join([columns(rows), *long, *lines])
+
+
+def number(value: float) -> str:
+    """A score as it is shown in a terminal."""
+    return "none" if math.isnan(value) else f"{value:.4g}"

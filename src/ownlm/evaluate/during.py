@@ -45,9 +45,10 @@ def prepare(config: EvaluateConfig, tokenizer: Tokenizer) -> Measure:
 
 
 def score_lines(ran: Ran) -> list[dict[str, Any]]:
-    """A task's scores as metrics.jsonl has them, with null for what is no number."""
+    """A task's scores as metrics.jsonl has them, with null for what is no number, and how many items were too long."""
     rows = [asdict(score_of(measurement)) for measurement in ran.measured.measurements]
-    return [{key: _finite(row[key]) for key in _KEPT} for row in rows]
+    long = {"long": ran.measured.long} if ran.measured.long else {}
+    return [{key: _finite(row[key]) for key in _KEPT} | long for row in rows]
 
 
 def _finite(value: Any) -> Any:

@@ -31,7 +31,8 @@ def add_evaluations(report: Report, metrics: Sequence[Mapping[str, Any]]) -> Non
         "Tasks on the way",
         "What tasks said of the model while it was trained; the shaded part is each score's 95% interval, over the task's items.",
     )
-    for key in order[:MOST_CHARTS]:
+    drawn = [key for key in order if any(math.isfinite(point.value) for point in points[key])]
+    for key in drawn[:MOST_CHARTS]:
         report.chart(TrendChart(_name(key), points[key]))
     rows = [[*_row(key, points[key]), items[key]] for key in order]
     report.table("Scores", ["task", "shots", "metric", "first", "last", "95% interval", "items"], rows)
@@ -50,6 +51,6 @@ def _row(key: tuple[str, str, int], points: Sequence[TrendPoint]) -> list[Any]:
 
 def _short(value: float) -> str:
     if math.isnan(value):
-        return "?"
+        return "–"
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"

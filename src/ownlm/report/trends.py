@@ -45,11 +45,13 @@ def trend_page(
         )
         # What alarms is seen first.
         own.sort(key=lambda one: one["points"][-1]["alert"] is None)
-        for one in own[:OPEN]:
+        # What was never a number stands in the table alone.
+        drawn = [one for one in own if any(point["value"] is not None for point in one["points"])]
+        for one in drawn[:OPEN]:
             report.chart(chart_of(one))
-        if own[OPEN:]:
-            with report.fold(f"{plural(len(own) - OPEN, 'more score')}"):
-                for one in own[OPEN:]:
+        if drawn[OPEN:]:
+            with report.fold(f"{plural(len(drawn) - OPEN, 'more score')}"):
+                for one in drawn[OPEN:]:
                     report.chart(chart_of(one))
         _table(report, own)
     return report
@@ -118,7 +120,7 @@ def _table(report: Report, series: Sequence[Mapping[str, Any]]) -> None:
     rows = []
     for one in series:
         last = one["points"][-1]
-        between = f"{_short(last['low'])} to {_short(last['high'])}"
+        between = "" if last["value"] is None else f"{_short(last['low'])} to {_short(last['high'])}"
         rows.append(
             [
                 one["task"],
@@ -165,7 +167,7 @@ def _number(value: float | None) -> float:
 
 def _short(value: float | None) -> str:
     if value is None:
-        return "?"
+        return "–"
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"
 

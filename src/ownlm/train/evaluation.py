@@ -32,7 +32,7 @@ TRIED = 2
 SHOWN = 4
 
 ScoreLine = Mapping[str, Any]
-"""A score as metrics.jsonl has it: task, metric, value, low, high, n, shots."""
+"""A score as metrics.jsonl has it: task, metric, value, low, high, n, shots; ``long`` where items did not fit the context."""
 
 
 class Measure(Protocol):
@@ -146,6 +146,7 @@ def _line(task: str, shots: int, rows: Sequence[ScoreLine]) -> str:
         between = f" ({_number(row['low'])} to {_number(row['high'])})"
         told.append(f"{part} {row['metric']} {_number(row['value'])}{between}".strip())
     more = f", and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+    more += f"; {plural(rows[0]['long'], 'item')} too long" if rows[0].get("long") else ""
     examples = f" ({plural(shots, 'example')})" if shots else ""
     return f"{task}{examples}: {', '.join(told)}{more}"
 

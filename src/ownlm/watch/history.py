@@ -84,7 +84,10 @@ def release_now(asked: Asked) -> str:
 def record(store: Store, asked: Asked, release: str, ran: Sequence[Ran]) -> Evaluation:
     """Writes what a model was found to do."""
     scores = [stored(one, measurement) for one in ran for measurement in one.measured.measurements]
-    return store.evaluations.add(Evaluation(asked.called, release, scores, asked.key, asked.conditions))
+    # Items that did not fit the model's context are told, not passed over.
+    long = {f"{one.task}, {one.shots} shots": one.measured.long for one in ran if one.measured.long}
+    conditions = asked.conditions | ({"long": long} if long else {})
+    return store.evaluations.add(Evaluation(asked.called, release, scores, asked.key, conditions))
 
 
 def keeping(url: str, asked: Asked) -> Callable[[Sequence[Ran]], Evaluation]:

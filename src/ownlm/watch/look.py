@@ -68,6 +68,7 @@ class Look:
             "why": self.why,
             "release": self.release,
             "scores": [score_row(score) for score in scores],
+            "long": dict(self.evaluation.conditions.get("long", {})) if self.evaluation is not None else {},
             "alerts": [alert_json(alert) for alert in self.alerts],
         }
 
