@@ -78,6 +78,16 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_no_worked_examples_are_none_whatever_a_task_says(corpus: Path, tasks: Path) -> None:
+    """What a score says of its examples is true: a task's own number is not taken instead."""
+    (tasks / "own_shots.yaml").write_text(
+        json.dumps(json.loads((tasks / "own_choice.yaml").read_text()) | {"task": "own_shots", "num_fewshot": 2})
+    )
+    subject = Subject(load_model_folder(corpus / "base"), load_tokenizer(corpus / "base"), hidden=True)
+    plain, own = (run_harness(subject, [name], folder=tasks, limit=4) for name in ("own_choice", "own_shots"))
+    assert [one.rows.tolist() for one in plain] == [one.rows.tolist() for one in own]
+
+
 @pytest.mark.parametrize("shots", [0, 2])
 def test_scores_are_those_of_its_own_backend(corpus: Path, tasks: Path, shots: int) -> None:
     from lm_eval import simple_evaluate
@@ -88,7 +98,7 @@ def test_scores_are_those_of_its_own_backend(corpus: Path, tasks: Path, shots: i
     peer = HFLM(pretrained=str(corpus / "base"), dtype="float32", batch_size=4, device="cpu")
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
     expected = simple_evaluate(
-        model=peer, tasks=names, num_fewshot=shots or None, task_manager=manager, bootstrap_iters=0, log_samples=True
+        model=peer, tasks=names, num_fewshot=shots, task_manager=manager, bootstrap_iters=0, log_samples=True
     )
     subject = Subject(load_model_folder(corpus / "base"), load_tokenizer(corpus / "base"), "tiny", hidden=True)
     found = run_harness(subject, names, folder=tasks, shots=shots)

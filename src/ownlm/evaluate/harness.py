@@ -40,7 +40,7 @@ def run_harness(
         subject: the model.
         tasks: their names, without the prefix.
         folder: that holds further task files of the harness's.
-        shots: worked examples; 0 leaves it to each task.
+        shots: worked examples, whatever number a task's own file has.
         limit: the most items of a task.
 
     Raises:
@@ -54,7 +54,10 @@ def run_harness(
     except ImportError:
         raise MissingExtra("tasks of the lm-evaluation-harness", "eval") from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    manager = TaskManager(include_path=None if folder is None else str(folder))
+    # The folder's own tasks alone are found at once; all of the harness's thousands take several seconds to list.
+    manager = None if folder is None else TaskManager(include_path=str(folder), include_defaults=False)
+    if manager is None or not set(tasks) <= set(manager.all_tasks):
+        manager = TaskManager(include_path=None if folder is None else str(folder))
     if unknown := [name for name in tasks if name not in manager.all_tasks]:
         raise UserError(
             f"the harness has no task '{unknown[0]}'", where="task", hint=nearest(unknown[0], manager.all_tasks)
@@ -63,7 +66,7 @@ def run_harness(
         found = simple_evaluate(
             model=_adapted(subject),
             tasks=list(tasks),
-            num_fewshot=shots or None,
+            num_fewshot=shots,
             limit=limit,
             task_manager=manager,
             bootstrap_iters=0,

@@ -102,7 +102,7 @@ def masked_score(subject: Subject, prompt: str, answer: str) -> float | None:
 @pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_answers_are_the_likeliest(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
-    items = shipped("bbq", 24)
+    items = shipped("bbq", 12)
     measured = TASK.measure(subject, items, [])
     records = {record["where"]: record for record in measured.records}
     long = 0

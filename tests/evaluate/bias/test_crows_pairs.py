@@ -54,7 +54,7 @@ def causal_scores(subject: Subject, more: str, less: str) -> tuple[float, float]
 @pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
-    items = shipped("crows_pairs", 20)
+    items = shipped("crows_pairs", 10)
     measured = TASK.measure(subject, items, [])
     preferred: dict[str, list[bool]] = {}
     for item, record in zip(items, measured.records, strict=True):

@@ -58,7 +58,7 @@ def masked_score(subject: Subject, item: Item, text: str) -> float:
 @pytest.mark.parametrize("kind", ["causal", "masked", "bytewise"])
 def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureRequest, shipped: Items) -> None:
     subject: Subject = request.getfixturevalue(kind)
-    items = [item for item in shipped("stereoset", 24) if item.values["context"].count("BLANK") < 2]
+    items = [item for item in shipped("stereoset", 12) if item.values["context"].count("BLANK") < 2]
     measured = TASK.measure(subject, items, [])
     by_place = {record["where"]: record["scores"] for record in measured.records}
     counts: dict[str, list[tuple[bool, float]]] = {}
@@ -73,7 +73,7 @@ def test_scores_are_those_of_each_alone(kind: str, request: pytest.FixtureReques
         related = ((stereotype > unrelated) + (anti > unrelated)) / 2
         if item.values["part"] == "intrasentence":
             counts.setdefault(item.values["target"], []).append((stereotype > anti, related))
-    assert len(counts) > 5
+    assert len(counts) > 3
     means = [[sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in counts.values()]
     ss, lms = (100 * sum(column) / len(means) for column in zip(*means, strict=True))
     values = {one.metric.name: one for one in measured.measurements if one.task == "stereoset/intrasentence/overall"}
