@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ownlm.config import merge
 from ownlm.errors import ConfigError, DataError, Interrupted, ModelError, UserError
 from ownlm.evaluate import during
 from ownlm.evaluate.during import prepare
+from ownlm.evaluate.run import Ran
+from ownlm.evaluate.task import Measured
 from ownlm.tokens.tokenizer import Tokenizer
 from ownlm.train import loop as loops
 from ownlm.train.config import read_train_config
@@ -119,8 +121,8 @@ def test_an_adapter_counts(chat_settings: dict[str, Any], measured: dict[str, An
     config = chat_settings | {"precision": precision, "optimizer": {"lr": 0.3}, "adapter": {"rank": 8}}
     seen: list[list[str]] = []
 
-    def watching(asked: EvaluateConfig, tokenizer: Tokenizer) -> Measure:
-        inner = prepare(asked, tokenizer)
+    def watching(asked: EvaluateConfig, tokenizer: Tokenizer, say: Callable[[str], None]) -> Measure:
+        inner = prepare(asked, tokenizer, say)
 
         def measure(model: Any, most: int | None = None) -> Iterator[Any]:
             seen.append(api.generate(model, ["the model"], tokenizer=tokenizer, max_tokens=8, temperature=0))
@@ -152,8 +154,8 @@ def test_who_is_told_to_stop_in_an_evaluation_leaves_it_and_makes_it_later(
 ) -> None:
     calls = 0
 
-    def stopping(asked: EvaluateConfig, tokenizer: Tokenizer) -> Measure:
-        inner = prepare(asked, tokenizer)
+    def stopping(asked: EvaluateConfig, tokenizer: Tokenizer, say: Callable[[str], None]) -> Measure:
+        inner = prepare(asked, tokenizer, say)
 
         def measure(model: Any, most: int | None = None) -> Iterator[Any]:
             nonlocal calls
@@ -245,6 +247,15 @@ def test_what_does_not_fit_is_counted(measured: dict[str, Any], task: Path) -> N
     run = run_training(config, said.append, prepare)
     (score,) = evaluations(run.folder)[0]["scores"]
     assert (score["n"], score["long"]) == (4, 1) and any("; 1 item too long" in line for line in said)
+
+
+def test_what_is_left_out_is_said_once(measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = Ran("sentences", 0, Measured([], [], notes=["needs a head that this model has not"]))
+    monkeypatch.setattr(during, "run_ready", lambda subject, ready: iter([left_out]))
+    said: list[str] = []
+    run = run_training(read_train_config(merge(measured, {"steps": 2})), said.append, prepare)
+    assert said.count("sentences: needs a head that this model has not") == 1
+    assert [row["scores"] for row in evaluations(run.folder)] == [[], []]
 
 
 def test_trackers_get_a_number_a_name(measured: dict[str, Any]) -> None:

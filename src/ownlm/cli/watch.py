@@ -128,6 +128,8 @@ def _text(model: str, found: Look) -> str:
         between = f"{number(score.low)} to {number(score.high)}" if math.isfinite(score.value) else ""
         rows.append((score.task, str(score.shots), score.metric, number(score.value), between, f"{score.n:,}"))
     long = [f"{count:,} too long for {task}" for task, count in found.evaluation.conditions.get("long", {}).items()]
+    for task, notes in found.evaluation.conditions.get("notes", {}).items():
+        long += [f"{task}: {note}" for note in notes]
     lines = [f"ALERT: {alert.words}" for alert in found.alerts] or ["every score lies in its band, where it has one"]
     return "\n".join([columns(rows), *long, *lines])
 

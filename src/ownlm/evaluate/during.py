@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .subject import Subject
 _KEPT = ("task", "metric", "value", "low", "high", "n", "shots")
 
 
-def prepare(config: EvaluateConfig, tokenizer: Tokenizer) -> Measure:
+def prepare(config: EvaluateConfig, tokenizer: Tokenizer, say: Callable[[str], None]) -> Measure:
     """Reads the tasks of a training config.
 
     Raises:
@@ -31,12 +31,19 @@ def prepare(config: EvaluateConfig, tokenizer: Tokenizer) -> Measure:
     except UserError as error:
         raise _placed(error) from None
 
+    told: set[str] = set()
+
     def measure(model: Transformer, most: int | None = None) -> Iterator[Sequence[Mapping[str, Any]]]:
         asked = ready if most is None else ready.shortened(most)
         # Made anew each time: an engine keeps weights packed, and these change.
         subject = Subject(model, tokenizer, "the model in training", hidden=True)
         try:
             for ran in run_ready(subject, asked):
+                # Such as what was left out, which is the same each time; of a few items alone it would be misleading.
+                for note in ran.measured.notes if most is None else ():
+                    if (line := f"{ran.task}: {note}") not in told:
+                        told.add(line)
+                        say(line)
                 yield score_lines(ran)
         except UserError as error:
             raise _placed(error) from None

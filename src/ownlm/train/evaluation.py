@@ -51,11 +51,13 @@ class Measure(Protocol):
         ...
 
 
-Prepare = Callable[[EvaluateConfig, Tokenizer], Measure]
-"""Reads a config's tasks, with what else it takes; raises UserError where one is not there, or its data is not."""
+Prepare = Callable[[EvaluateConfig, Tokenizer, Callable[[str], None]], Measure]
+"""Reads a config's tasks, and is told how to say something to the user; raises UserError where one is not there, or its data is not."""
 
 
-def prepared(config: EvaluateConfig | None, prepare: Prepare | None, tokenizer: Tokenizer) -> Measure | None:
+def prepared(
+    config: EvaluateConfig | None, prepare: Prepare | None, tokenizer: Tokenizer, say: Callable[[str], None]
+) -> Measure | None:
     """What measures in a run, with everything read that it needs; None where nothing is asked for.
 
     Raises:
@@ -66,7 +68,7 @@ def prepared(config: EvaluateConfig | None, prepare: Prepare | None, tokenizer: 
     if prepare is None:
         hint = "train by 'ownlm train' or ownlm.train, which can"
         raise ConfigError("this run has nothing to evaluate with", where="evaluate", hint=hint)
-    return prepare(config, tokenizer)
+    return prepare(config, tokenizer, say)
 
 
 class Evaluations:

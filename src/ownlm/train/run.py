@@ -91,7 +91,7 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say, prepare:
             setup = set_up(config)
             for note in setup.objective.notes:
                 say(note)
-            measure = prepared(config.evaluate, prepare, setup.tokenizer)
+            measure = prepared(config.evaluate, prepare, setup.tokenizer, say)
             data = prepare_data(config, setup, say)
             check_best(config.validate_.best, setup.objective, data.validation is not None)
         micro_batch_tokens = _micro_batch(config, setup.shape, device)

@@ -86,7 +86,8 @@ def record(store: Store, asked: Asked, release: str, ran: Sequence[Ran]) -> Eval
     scores = [stored(one, measurement) for one in ran for measurement in one.measured.measurements]
     # Items that did not fit the model's context are told, not passed over.
     long = {f"{one.task}, {one.shots} shots": one.measured.long for one in ran if one.measured.long}
-    conditions = asked.conditions | ({"long": long} if long else {})
+    notes = {one.task: list(one.measured.notes) for one in ran if one.measured.notes}
+    conditions = asked.conditions | ({"long": long} if long else {}) | ({"notes": notes} if notes else {})
     return store.evaluations.add(Evaluation(asked.called, release, scores, asked.key, conditions))
 
 
