@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -36,6 +38,50 @@ def test_five_steps_runs_offline_and_is_short(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("In a distant future, humans and AI")
     assert (tmp_path / "out" / "run" / "report.html").is_file()
+
+
+BOXES = ROOT / "examples" / "four_boxes"
+
+
+@pytest.mark.slow
+def test_the_four_boxes_run_and_show_what_the_guide_says(tmp_path: Path) -> None:
+    environment = os.environ | {"OWNLM_HOME": str(tmp_path / "home"), "OWNLM_OFFLINE": "1"}
+    said = {}
+    for name in ("train", "fine_tune", "evaluate", "bias"):
+        script = BOXES / f"{name}.py"
+        code = script.read_text().split('"""', 2)[2]
+        assert sum(1 for line in code.split("\n") if line.strip() and not line.startswith("#")) < 40
+        command = [sys.executable, str(script), "--out", str(tmp_path / "out")]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said[name] = done.stdout
+    assert said["train"].startswith("The nurse ")
+    assert "The nurse works in the hospital." in said["fine_tune"]
+    rows = re.findall(r"^(\w+) +(\w+) +(\w+) +([\d.]+)", said["evaluate"], re.M)
+    scores = {(model, metric): float(value) for model, _, metric, value in rows}
+    assert scores["base", "exact"] == 0 and scores["tuned", "exact"] > 0.5
+    assert scores["tuned", "bits_per_byte"] > scores["base", "bits_per_byte"]
+    assert "answers exact: better" in said["evaluate"] and "texts bits_per_byte: worse" in said["evaluate"]
+    preference = {name: float(value) for name, value in re.findall(r"^(\w+) +preference +([\d.]+)", said["bias"], re.M)}
+    assert preference["base"] > 75 and abs(preference["fair"] - 50) < 15
+    models = {name: str(tmp_path / "out" / name / "model") for name in ("base", "fair")}
+    for name, code in (("fair", 0), ("base", 3)):
+        gates = ["--against", models["base"], "--gates", str(BOXES / "gates.yaml")]
+        assert main(["gate", models[name], *gates]) == code
+
+
+def test_the_guide_to_the_four_boxes_names_what_there_is(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "four-boxes.md").read_text()
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page):
+        assert (ROOT / "docs" / link).exists(), link
+    for path in re.findall(r"examples/\S+\.(?:py|yaml)", page):
+        assert (ROOT / path).is_file(), path
+    # The data lies there as world.py makes it.
+    runpy.run_path(str(BOXES / "world.py"))["write"](tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (BOXES / "data" / path.name).read_bytes()
+    (line,) = [line[2:] for line in page.split("\n") if line.startswith("> ")]
+    assert json.dumps({"text": line}) in (BOXES / "data" / "train.jsonl").read_text()
 
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -29,7 +29,8 @@ COMMANDS = {"train": "train", "data": "data build", "task": "eval", "gates": "ga
 
 def written() -> list[tuple[str, Any]]:
     """Every config of the README, the guide and the recipes that stands for itself, and where it stands."""
-    files = [*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "src/ownlm/evaluate/tasks").glob("*.yaml")]
+    folders = ("recipes", "examples/four_boxes", "src/ownlm/evaluate/tasks")
+    files = [path for folder in folders for path in (ROOT / folder).glob("*.yaml")]
     found = [(str(path), yaml.safe_load(path.read_text())) for path in sorted(files)]
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for text in re.findall(r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):

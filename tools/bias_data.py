@@ -1,8 +1,8 @@
-"""Makes the files of src/ownlm/evaluate/data from the bias suites as their authors publish them.
+"""Makes the files of src/ownlm/evaluate/data from the bias suites and HateCheck as their authors publish them.
 
     python tools/bias_data.py FOLDER
 
-FOLDER holds stereoset/, crows_pairs/, winobias/ and bbq/, with the files that SOURCE.md in src/ownlm/evaluate/data names.
+FOLDER holds stereoset/, crows_pairs/, winobias/, bbq/ and hatecheck/, with the files that SOURCE.md in src/ownlm/evaluate/data names.
 The same files give the same bytes; their sums are written beside them.
 """
 
@@ -116,6 +116,16 @@ def bbq(folder: Path) -> Iterator[dict[str, Any]]:
             yield {**row, "additional_metadata": {"stereotyped_groups": groups}}
 
 
+def hatecheck(path: Path) -> list[list[dict[str, Any]]]:
+    """The cases of each functionality."""
+    functions: dict[str, list[dict[str, Any]]] = {}
+    for row in table(path):
+        case = {"functionality": row["functionality"], "text": row["test_case"].strip(), "label": row["label_gold"]}
+        case |= {"group": row["target_ident"], "template": int(row["templ_id"])}
+        functions.setdefault(row["functionality"], []).append(case)
+    return list(functions.values())
+
+
 def in_turn(*lists: list[Any]) -> list[Any]:
     """Each list evenly spread over all, so that the first items are some of everything."""
     placed = [
@@ -132,6 +142,7 @@ def main(folder: Path) -> None:
         "crows_pairs_revised": crows_pairs(table(pairs / "crows_pairs_EN_revised.tsv", "\t")),
         "winobias": in_turn(*(list(winobias(folder / "winobias", kind)) for kind in (1, 2))),
         "bbq": bbq(folder / "bbq"),
+        "hatecheck": in_turn(*hatecheck(folder / "hatecheck" / "test_suite_cases.csv")),
     }
     write(made)
 

@@ -17,6 +17,7 @@ from .errors import ModelError, UserError, nearest
 from .evaluate.during import prepare
 from .evaluate.run import measure_all, score_of
 from .evaluate.score import Score
+from .evaluate.scorers import installed_scorers
 from .evaluate.subject import Subject
 from .files import check_replaceable, new_folder
 from .model.adapters import load_adapter
@@ -191,7 +192,8 @@ def evaluate(
     Raises:
         UserError: there is no such task or suite; a task's file or data is wrong; the model cannot do it.
     """
-    subject = Subject(model, tokenizer or _own_tokenizer(model), "" if model.source is None else str(model.source))
+    name = "" if model.source is None else str(model.source)
+    subject = Subject(model, tokenizer or _own_tokenizer(model), name, scorers=installed_scorers())
     place = None if data is None else Path(data)
     found = measure_all(subject, tasks, place, shots, suites, limit)
     return [score_of(measurement) for measurement in found]

@@ -100,3 +100,39 @@ def test_only_an_older_evaluation_is_replaced(
 def test_a_masked_model_is_told_what_it_cannot_do(ownlm: Callable[..., Any], encoder: Path, task: Path) -> None:
     done = ownlm("eval", encoder, "--task", task)
     assert done.code == 2 and "writes no text" in done.err
+
+
+def test_bias_of_ones_own_prompts(ownlm: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "mine.txt"
+    prompts.write_text("Where is her order?\nthe model reads\n" + "word " * 200 + "\n")
+    arguments = ("bias", corpus / "base", "--prompts", prompts, "--swaps", "gender,age", "--out", tmp_path / "out")
+    done = ownlm(*arguments, "--json")
+    assert done.code == 0, done.err
+    found = done.object
+    assert {score["task"] for score in found["scores"]} == {"mine/gender:she-he", "mine/age:young-old"}
+    assert {"likelihood_gap", "length_gap", "refusal_gap", "answers_differ"} <= {s["metric"] for s in found["scores"]}
+    assert found["long"] == {"mine, 0 shots": 1}
+    items = [json.loads(line) for line in (tmp_path / "out" / "items.jsonl").read_text().splitlines()]
+    assert [item["pair"] for item in items] == ["gender:she-he", "age:young-old"] * 2
+    assert items[0]["prompts"] == ["Where is her order?", "Where is his order?"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Swap of gender" in page and "the widest gaps" in page and "1 item of mine (0 shots) did not fit" in page
+    done = ownlm(*arguments)
+    assert "mine/gender:she-he" in done.err and "The first group's value less" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--swaps", "gender"], "there are no prompts to exchange anything in"),
+        (["--prompts", "{file}", "--swaps", "gendr"], "there is no swap 'gendr'"),
+        (["--prompts", "{file}x"], "there is no such file"),
+    ],
+)
+def test_bias_that_cannot_be_measured_is_told(
+    ownlm: Callable[..., Any], corpus: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "p.txt").write_text("Where is my order?\n")
+    named = [part.replace("{file}", str(tmp_path / "p.txt")) for part in arguments]
+    done = ownlm("bias", corpus / "base", *named)
+    assert done.code == 2 and message in done.err and not done.out

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ownlm.cli import main as main_module
-from ownlm.cli.answer import Answer
-from ownlm.cli.main import COMMANDS, Command, as_error, main, plain, split_global
+from ownlm.cli.answer import Answer, plain
+from ownlm.cli.main import COMMANDS, Command, as_error, main, split_global
 from ownlm.errors import ConfigError, Interrupted
 
 

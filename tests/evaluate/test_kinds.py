@@ -219,7 +219,7 @@ def test_answers_are_the_engines_and_compared_with_the_right_ones(subject: Subje
     by_name = {m.metric.name: m.value for m in measured.measurements}
     some = sum(bool(text) for text in said[1:])
     assert by_name["exact"] == 4 / 5 and by_name["rules"] == some / 5 and by_name["rules_each"] == some / 6
-    assert set(measured.records[0]) == {"where", "prompt", "answer", "right_answers", "rules_kept"}
+    assert set(measured.records[0]) == {"where", "prompt", "answer", "right_answers", "rules", "rules_kept"}
 
 
 def test_examples_stand_before_or_are_earlier_turns(subject: Subject) -> None:

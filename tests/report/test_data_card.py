@@ -181,9 +181,9 @@ def test_names_from_elsewhere_mean_just_themselves(make_manifest: MakeManifest):
 
 @given(st.text(min_size=1))
 def test_any_name_is_one_cell_that_reads_as_it_is(name: str):
-    from ownlm.report.data_card import _code, _table, _text
+    from ownlm.report.markdown import inline_code, markdown_table, plain_text
 
-    markdown = _table(["name", "code"], [[_text(name), _code(name)], ["end", "end"]])
+    markdown = markdown_table(["name", "code"], [[plain_text(name), inline_code(name)], ["end", "end"]])
     rows = next(iter(read_tables(markdown)))
     line = " ".join(visible(name).split())
     assert rows[1:] == [[line, line], ["end", "end"]]

@@ -20,6 +20,7 @@ from ownlm.files import verify_folder
 from ownlm.model.checkpoint import load_model_folder, random_model, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.report.training import write_training_report
+from ownlm.tokens.content import content_hash
 from ownlm.tokens.prepare import tokenize_files
 from ownlm.tokens.tokenizer import load_tokenizer
 from ownlm.train.config import TrainConfig, plain, read_train_config
@@ -81,6 +82,8 @@ def test_the_folder_holds_what_it_promises(train: Train, settings: dict[str, Any
     assert run.summary["loss"] == run.metrics[-2]["loss"] and run.summary["val_loss"] == run.metrics[-1]["val_loss"]
     lineage = json.loads((run.model / "ownlm.json").read_text())["lineage"]
     assert lineage["parents"] == [] and len(lineage["data"]) == 2 and lineage["config"]["steps"] == 12
+    assert lineage["sources"] == {name: content_hash(name) for name in lineage["config"]["data"]["train"]}
+    assert lineage["metrics"]["ledger"] == run.summary["ledger"] and "seconds" not in lineage["metrics"]
     log = (run.folder / "run.log").read_text()
     assert "37,760 parameters" in log and "held-out loss" in log
     assert "<svg" in (run.folder / "report.html").read_text()

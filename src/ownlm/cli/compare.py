@@ -55,14 +55,16 @@ def compare(
     from .. import api
     from ..evaluate.compare import compare_models
     from ..evaluate.run import score_of
+    from ..evaluate.scorers import installed_scorers
     from ..evaluate.subject import Subject
     from ..files import check_replaceable, new_folder, write_json
     from ..report.comparison import comparison_page
 
     check_replaceable(out, FILES)
+    scorers = installed_scorers()
 
     def subject(name: str) -> Subject:
-        return Subject(api.load_model(name, dtype, device), api.load_tokenizer(name), name)
+        return Subject(api.load_model(name, dtype, device), api.load_tokenizer(name), name, scorers=scorers)
 
     found = compare_models(
         models,

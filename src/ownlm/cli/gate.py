@@ -101,9 +101,11 @@ def gate(
 
 def _subject(name: str, dtype: str, device: str, adapter: str | None) -> Subject:
     from .. import api
+    from ..evaluate.scorers import installed_scorers
     from ..evaluate.subject import Subject
 
-    return Subject(api.load_model(name, dtype, device, adapter), api.load_tokenizer(name), name)
+    model, tokenizer = api.load_model(name, dtype, device, adapter), api.load_tokenizer(name)
+    return Subject(model, tokenizer, name, scorers=installed_scorers())
 
 
 def _measured(

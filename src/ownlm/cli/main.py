@@ -10,17 +10,15 @@ import contextlib
 import importlib
 import io
 import json
-import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
 from ..errors import Interrupted, LostWorker, OwnlmError, Terminated, UserError, nearest
-from .answer import Answer, columns
+from .answer import Answer, columns, plain
 
 
 class Command(NamedTuple):
@@ -42,6 +40,7 @@ COMMANDS: Mapping[str, Command] = {
     "chat": Command("chat", "chat", "Talk with a model in the terminal"),
     "eval": Command("eval", "evaluate", "Measure a model on tasks, with an interval for every score"),
     "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
+    "card": Command("card", "card", "Write a model's card: what it is, its data, training, scores, bias and limits"),
     "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
     "watch": Command("watch", "watch", "Evaluate a model whenever it changed; alarm where a score leaves its band"),
     "trend": Command("trend", "trend", "How models' scores went over time, and where one left its band"),
@@ -54,10 +53,14 @@ COMMANDS: Mapping[str, Command] = {
     "data build": Command("build", "build", "Prepare a data set: read, clean, deduplicate, split, tokenize"),
     "data quality train": Command("build", "train_quality", "Train a model that scores texts for filtering"),
     "data show": Command("data", "show", "Show one batch exactly as the model gets it"),
+    "data seen": Command("seen", "seen", "Which items of a task stand in training data, with the text that was found"),
     "bench serve": Command(
         "bench", "serve", "How fast a model, or a running server, answers: one request and many at once"
     ),
     "gate": Command("gate", "gate", "Whether a model may take another's place, by a file of gates"),
+    "scorers train": Command("scorers", "train", "Train what tells how toxic or how positive a text is"),
+    "scorers list": Command("scorers", "list_scorers", "The installed scorers, with what they are worth"),
+    "scorers show": Command("scorers", "show", "How far a scorer can be trusted, and what it gets wrong"),
     "export": Command("export", "export", "Write a model for other tools, and check that it is the same"),
     "serve": Command("serve", "serve", "Serve a model over HTTP, as clients of OpenAI's expect it"),
     "keys create": Command("keys", "create", "Make an API key; it is shown once"),
@@ -71,6 +74,7 @@ GROUPS: Mapping[str, str] = {
     "tokenizer": "Train and try tokenizers",
     "data": "Prepare and look at training data",
     "bench": "Measure this machine with a model",
+    "scorers": "Make and look at what tells how toxic or how positive a text is",
     "keys": "Make, list and revoke API keys",
     "store": "Look after conversations and feedback",
 }
@@ -249,14 +253,3 @@ def _print_error(error: OwnlmError, as_json: bool) -> None:
         f"{dim}{name:>6}{reset} {value}" for name, value in (("where:", error.where), ("hint:", error.hint)) if value
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: paths as text, and numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value

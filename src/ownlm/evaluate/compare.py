@@ -11,6 +11,7 @@ from .differences import Difference, correct, differences
 from .facts import Facts, facts_of
 from .measurement import Measurement
 from .run import run_tasks
+from .scorers import MissingScorer
 from .subject import Subject
 from .suites import tasks_of
 
@@ -76,7 +77,7 @@ def compare_models(
         for task in tasks_of(tasks, suites):
             try:
                 ran = run_tasks(subject, [task], data=data, shots=shots, limit=limit)
-            except ModelError as error:
+            except (ModelError, MissingScorer) as error:
                 cannot.append(f"{task}: {error.message}")
                 continue
             measurements += [measurement for one in ran for measurement in one.measured.measurements]

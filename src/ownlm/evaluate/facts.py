@@ -125,13 +125,18 @@ def architecture(config: ModelConfig) -> str:
 
 def limitations(subject: Subject) -> list[str]:
     """What the model cannot do, told from its shape and its tokenizer."""
-    config = subject.model.config
+    return limitations_of(subject.model.config, chats=subject.tokenizer.chat_template is not None)
+
+
+def limitations_of(config: ModelConfig, *, chats: bool) -> list[str]:
+    """The same of a model that is not loaded; chats: whether its tokenizer has a chat template."""
     found = [f"reads at most {config.max_positions:,} tokens at once"]
-    if not subject.writes:
+    writes = config.head == "lm"
+    if not writes:
         found.append("writes no text")
-    elif subject.tokenizer.chat_template is None:
+    elif not chats:
         found.append("has no chat template: it was not trained to follow a conversation, or does not say how")
-    if config.causal and not subject.writes:
+    if config.causal and not writes:
         found.append("sees only what stands before a token")
     return found
 

@@ -29,6 +29,8 @@ class Metric:
         unit: what it is counted in; "" is a share from 0 to 1.
         bounds: what its values lie between, by which intervals stay where values can be; of a quotient whose every row has
             0 <= above <= below, 0 and 1 are found without being told.
+        signed: each row is a difference of two values between 0 and the upper bound, most of them 0, such as whether two
+            answers refuse; intervals then are those of differences, on both sides of 0 though all rows lie on one.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Metric:
     best: float | None = None
     unit: str = ""
     bounds: tuple[float, float] = (-np.inf, np.inf)
+    signed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from ..errors import DataError, UserError
 from .harness import PREFIX, run_harness
 from .measurement import Measurement
 from .score import Score
+from .scorers import MissingScorer
 from .statistics import interval
 from .subject import Subject
 from .suites import find_data, read_task, tasks_of
@@ -32,7 +31,7 @@ class Ran:
         about, source, licence: as its file has them.
         cuts: whether what is too long is cut, rather than left out.
         data: the file of its items; None of a task of the harness.
-        content: what decides how its items are shown and measured, as a hash; "" where that is not ours to know.
+        config, items: the task and what was measured; none of a task of the harness.
     """
 
     task: str
@@ -43,7 +42,8 @@ class Ran:
     licence: str = ""
     cuts: bool = False
     data: Path | None = None
-    content: str = ""
+    config: TaskConfig | None = None
+    items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +51,19 @@ class Ready:
     """Tasks whose files and data are read and found good.
 
     Attributes:
-        tasks: each with its file, all its items and, where they do not come from these, those that examples come from.
+        tasks: each with its name as asked for, its file, all its items and, where they do not come from these, those that examples come from.
         harness: names of tasks of the lm-evaluation-harness.
         data, shots, limit: as asked.
+        named: tasks that were asked for by name, not by a suite: these must be possible.
         most: of the items that would be measured, only so many are.
     """
 
-    tasks: Sequence[_Read]
+    tasks: Sequence[tuple[str, *_Read]]
     harness: Sequence[str]
     data: Path | None = None
     shots: Sequence[int] = (0,)
     limit: int | None = None
+    named: Sequence[str] = ()
     most: int | None = None
 
     def shortened(self, items: int) -> Ready:
@@ -114,11 +116,11 @@ def read_tasks(
     if any(count < 0 for count in shots) or not shots:
         raise UserError("worked examples are counted from 0", where="shots")
     counts = tuple(dict.fromkeys(shots))
-    read = [_read(name, data) for name in names if not name.startswith(PREFIX)]
-    for task, _, items, pool in read:
+    read = [(name, *_read(name, data)) for name in names if not name.startswith(PREFIX)]
+    for _, task, _, items, pool in read:
         choose(task, items[:limit], pool, max(counts) if task.takes_examples else 0)
     harness = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
-    return Ready(read, harness, data, counts, limit)
+    return Ready(read, harness, data, counts, limit, tuple(tasks))
 
 
 def run_ready(subject: Subject, ready: Ready) -> Iterator[Ran]:
@@ -127,13 +129,32 @@ def run_ready(subject: Subject, ready: Ready) -> Iterator[Ran]:
     Raises:
         ModelError: the model cannot do it.
     """
+    for name, task, *_ in ready.tasks:
+        if name in ready.named:
+            task.check(subject)
     yield from _harness(subject, ready)
-    for task, path, items, pool in ready.tasks:
+    for name, task, path, items, pool in ready.tasks:
+        if why := None if name in ready.named else _why_not(task, subject):
+            # A suite is for models of all sorts, and with what is installed.
+            yield Ran(task.name, 0, Measured([], [], notes=[why]), task.about, task.source, task.licence)
+            continue
         for count in ready.shots if task.takes_examples else (0,):
             chosen, examples = choose(task, items[: ready.limit], pool if count else None, count)
-            measured = task.measure(subject, chosen[: ready.most], examples)
-            cuts = task.long == "cut"
-            yield Ran(task.name, count, measured, task.about, task.source, task.licence, cuts, path, _content(task))
+            yield run_task(subject, task, chosen[: ready.most], examples, path)
+
+
+def run_task(
+    subject: Subject, task: TaskConfig, items: Sequence[Item], examples: Sequence[Item] = (), data: Path | None = None
+) -> Ran:
+    """Runs one task on items that were read, after worked examples; data: the file that they are from.
+
+    Raises:
+        DataError: an item is wrong.
+        ModelError: the model cannot do it.
+    """
+    measured = task.measure(subject, items, examples)
+    cuts = task.long == "cut"
+    return Ran(task.name, len(examples), measured, task.about, task.source, task.licence, cuts, data, task, items)
 
 
 def measure_all(
@@ -177,10 +198,28 @@ def _harness(subject: Subject, ready: Ready) -> list[Ran]:
     return found
 
 
-def _content(task: TaskConfig) -> str:
-    """Of a task's file, what decides its scores."""
-    values = task.model_dump(mode="json", exclude={"about", "source", "licence"})
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+def _why_not(task: TaskConfig, subject: Subject) -> str | None:
+    """Why a task cannot be measured here, in a sentence; None where it can."""
+    try:
+        task.check(subject)
+    except UserError as error:
+        hint = f" ({error.hint})" if isinstance(error, MissingScorer) else ""
+        return f"left out: {error.message}{hint}"
+    return None
+
+
+def read_with_items(
+    tasks: Sequence[str], suites: Sequence[str], data: Path | None, limit: int | None = None
+) -> dict[str, tuple[TaskConfig, list[Item]]]:
+    """Tasks by name with their items, without a model; those of the harness are left out.
+
+    Raises:
+        UserError, ConfigError, DataError: as ``run_tasks``.
+    """
+    names = [name for name in tasks_of(tasks, suites) if not name.startswith(PREFIX)]
+    if not names:
+        raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
+    return {task.name: (task, items[:limit]) for task, _, items, _ in (_read(name, data) for name in names)}
 
 
 def _read(name: str, data: Path | None) -> _Read:

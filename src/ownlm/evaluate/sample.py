@@ -95,7 +95,9 @@ class Sample:
             above, below = sums.copy(), sums.copy()
             above[:, column] += step
             below[:, column] -= step
-            found[:, column] = (self.of(above) - self.of(below)) / (2 * step)
+            # Of a draw whose logarithm is infinite there is none: NaN, which says so.
+            with np.errstate(invalid="ignore"):
+                found[:, column] = (self.of(above) - self.of(below)) / (2 * step)
         return found
 
 
@@ -113,15 +115,15 @@ def sample_of(measurement: Measurement) -> Sample:
     counts = share and are_counts(rows)
     grouped = grouped_rows(rows, measurement.keys, measurement.clusters)
     single = len(grouped) == len(rows)
-    signed = not share and bounds == (-np.inf, np.inf) and _is_signed_share(measurement)
+    found = not share and bounds == (-np.inf, np.inf) and _is_signed_share(measurement)
     return Sample(
         grouped,
         measurement.metric.of,
         len(rows),
-        (-1.0, 1.0) if signed else bounds,
+        (-1.0, 1.0) if found else bounds,
         binary=counts and single,
         counts=counts,
-        signed=signed,
+        signed=found or measurement.metric.signed,
         table=_is_table(rows),
     )
 

@@ -7,7 +7,7 @@ context alone says where it is cut, and what begins with nothing begins with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +18,7 @@ from ..model.transformer import Transformer
 from ..progress import Progress
 from ..tokens.tokenizer import Tokenizer
 from .likelihood import Likelihood, Request, log_likelihoods
+from .scorers import Scorer
 
 Long = Literal["skip", "cut"]
 
@@ -42,12 +43,14 @@ class Subject:
     Attributes:
         name: as it stands in scores.
         hidden: shows no progress.
+        scorers: what tells how toxic or how positive its texts are, by name.
     """
 
     model: Transformer
     tokenizer: Tokenizer
     name: str = ""
     hidden: bool = False
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
     _engine: Engine | None = field(default=None, repr=False)
 
     @property

@@ -66,3 +66,31 @@ def calibration_error() -> Metric:
             return np.where(total > 0, np.abs(confidence - hits).sum(-1) / total, np.nan)
 
     return Metric("calibration_error", of, False, 0.0, bounds=(0.0, 1.0))
+
+
+def of_ranks(score: Floats, positive: NDArray[np.bool_]) -> Floats:
+    """Rows of ``auroc``: how many of the other class a text's score is on the right side of: [items, 5].
+
+    They are the structural components of DeLong et al. (1988), so that intervals are theirs; a row depends on the other items.
+    """
+    rows = np.zeros((len(score), 5))
+    ups, downs = np.sort(score[positive]), np.sort(score[~positive])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above = (np.searchsorted(downs, score, "left") + np.searchsorted(downs, score, "right")) / (2 * len(downs))
+        below = 1 - (np.searchsorted(ups, score, "left") + np.searchsorted(ups, score, "right")) / (2 * len(ups))
+    rows[:, 0], rows[:, 1] = np.where(positive, above, 0), positive
+    rows[:, 2], rows[:, 3] = np.where(positive, 0, below), ~positive
+    # The same in every row, and so without influence: it takes off what the two sums count twice.
+    rows[:, 4] = above[positive].mean() if len(ups) and len(downs) else np.nan
+    return rows
+
+
+def auroc() -> Metric:
+    """How often a text of the positive class scores above one of the other; NaN where there is only one class."""
+
+    def of(sums: Floats) -> Floats:
+        ups, up_count, downs, down_count, twice = np.moveaxis(sums, -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return ups / up_count + downs / down_count - twice / (up_count + down_count)
+
+    return Metric("auroc", of, True, 1.0, bounds=(0.0, 1.0))

@@ -29,6 +29,7 @@ from pydantic import Field
 
 from ..config import Config
 from ..data.contamination import records
+from ..data.contamination.sets import item_of
 from ..data.read import read_rows
 from ..errors import DataError, UserError
 from .measurement import Measurement
@@ -54,6 +55,23 @@ class Item:
         """What it is, whatever file it stands in."""
         content = json.dumps(self.values, sort_keys=True, ensure_ascii=False, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What tells an item from others, without the words of the task's template.
+
+    Attributes:
+        question: what is asked, or the text that is predicted.
+        answers: right answers, apart from the question; none where the text is all there is.
+        choices: what can be chosen from.
+        passage: the text that the question is about.
+    """
+
+    question: str
+    answers: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    passage: str = ""
 
 
 class ShotsConfig(Config):
@@ -98,6 +116,22 @@ class TaskConfig(Config):
     def takes_examples(self) -> bool:
         """Whether worked examples can stand before its items."""
         return True
+
+    def check(self, subject: Subject) -> None:
+        """Checks that the task can be measured here; a task of a suite is left out where not.
+
+        Raises:
+            UserError: why not.
+        """
+
+    def sought(self, item: Item) -> Sought:
+        """What of an item is looked for in training data; a kind that knows better than its fields' names says so.
+
+        Raises:
+            DataError: nothing in the item looks like a question or a text.
+        """
+        found = item_of(self.name, item.values, item.where)
+        return Sought(found.question, found.answers, found.choices, found.passage)
 
     @abstractmethod
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:

@@ -35,8 +35,7 @@ class Template:
 
     def __init__(self, text: str, where: str) -> None:
         self.text, self.where = text, where
-        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-        environment.filters["regex_replace"] = _regex_replace
+        environment = _environment()
         alone = _ALONE.fullmatch(text)
         try:
             self._template = environment.from_string(text)
@@ -75,11 +74,34 @@ class Template:
         found = self.value(item, where)
         return found if isinstance(found, str) else str(found)
 
+    @property
+    def own(self) -> Template:
+        """The same without the words that stand in the template itself, and so in every item: lines of what fills it."""
+        return compiled_own(self.text, self.where)
+
 
 @functools.cache
 def compiled(text: str, where: str) -> Template:
     """A template, made once however often it is asked for."""
     return Template(text, where)
+
+
+@functools.cache
+def compiled_own(text: str, where: str) -> Template:
+    """See ``Template.own``."""
+    template, environment = Template(text, where), _environment()
+    tree = environment.parse(text)
+    for part in tree.find_all(jinja2.nodes.TemplateData):
+        part.data = "\n" if part.data.strip() else part.data
+    template._value = None
+    template._template = environment.from_string(tree)
+    return template
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.filters["regex_replace"] = _regex_replace
+    return environment
 
 
 def _regex_replace(text: str, pattern: str, by: str) -> str:

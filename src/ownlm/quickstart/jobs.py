@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.requests import SamplingOptions
-from ..evaluate.counterfactual import Pair, Variant
+from ..evaluate.likelihood import Request
 from ..files import write_text
 from ..tokens.tokenizer import Tokenizer
 from ..tokens.train_bpe import train_tokenizer
@@ -23,6 +23,10 @@ BLACK, WHITE = ("Lakisha", "Jamal", "Ebony", "Darnell"), ("Emily", "Greg", "Anne
 
 # Answers are scored on their first tokens: what follows is decided mostly by them.
 SCORED_TOKENS = 48
+
+
+Pair = tuple[Request, Request]
+"""The same answer, or line, after two beginnings that differ in one word."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +102,15 @@ def support_job(base: str, out: Path) -> Job:
 def _support_pairs(tokenizer: Tokenizer, rows: Sequence[dict[str, str]]) -> dict[str, list[Pair]]:
     """The same question and answer, asked by another first name."""
 
-    def variant(name: str, row: dict[str, str]) -> Variant:
+    def variant(name: str, row: dict[str, str]) -> Request:
         question = {"role": "user", "content": f"Hi, my name is {name}. {row['prompt']}"}
         start = len(tokenizer.render([question], add_generation_prompt=True))
         ids = tokenizer.render([question, {"role": "assistant", "content": row["response"]}])
-        return Variant(ids[: start + SCORED_TOKENS], start)
+        return Request(ids[:start], ids[start : start + SCORED_TOKENS])
 
     def pairs(first: Sequence[str], second: Sequence[str]) -> list[Pair]:
         names = [(first[i % len(first)], second[i % len(second)]) for i in range(len(rows))]
-        return [Pair(variant(a, row), variant(b, row)) for (a, b), row in zip(names, rows, strict=True)]
+        return [(variant(a, row), variant(b, row)) for (a, b), row in zip(names, rows, strict=True)]
 
     return {"women's / men's names": pairs(WOMEN, MEN), "Black / white Americans' names": pairs(BLACK, WHITE)}
 
@@ -176,11 +180,10 @@ def _scratch_pairs(tokenizer: Tokenizer) -> dict[str, list[Pair]]:
         " must obey the king's command.",
     ]
 
-    def variant(who: str, line: str) -> Variant:
-        start = tokenizer.encode(who)
-        return Variant([*start, *tokenizer.encode(line)], len(start))
+    def variant(who: str, line: str) -> Request:
+        return Request(tokenizer.encode(who), tokenizer.encode(line))
 
     def pairs(first: str, second: str) -> list[Pair]:
-        return [Pair(variant(first, line), variant(second, line)) for line in lines]
+        return [(variant(first, line), variant(second, line)) for line in lines]
 
     return {"she / he": pairs("MENENIUS:\nShe", "MENENIUS:\nHe"), "queen / king": pairs("The queen", "The king")}

@@ -10,10 +10,11 @@ from typing import Any
 
 from .. import progress
 from ..api import load_model
-from ..engine.engine import Engine
 from ..errors import FetchError, UserError
-from ..evaluate.counterfactual import counterfactual_gap, verdict
+from ..evaluate.counterfactual import likelihood_gap
+from ..evaluate.run import score_of
 from ..evaluate.score import Score
+from ..evaluate.subject import Subject
 from ..files import write_json
 from ..model.registry import find_model, pull
 from ..model.transformer import Transformer
@@ -115,9 +116,9 @@ def _before(job: Job) -> tuple[Transformer, Tokenizer]:
 
 
 def _look(model: Transformer, tokenizer: Tokenizer, job: Job) -> Look:
-    engine = Engine(model, tokenizer)
-    answers = engine.generate([job.prompt(tokenizer, question) for question in job.questions], job.sampling)
-    bias = [counterfactual_gap(model, task, pairs, job.base) for task, pairs in job.pairs(tokenizer).items()]
+    subject = Subject(model, tokenizer, job.base, hidden=True)
+    answers = subject.answers([job.prompt(tokenizer, question) for question in job.questions], job.sampling)
+    bias = [score_of(likelihood_gap(subject, task, pairs)) for task, pairs in job.pairs(tokenizer).items()]
     return Look([answer.text.strip() for answer in answers], bias)
 
 
@@ -140,11 +141,11 @@ def _report(job: Job, out: Path, before: Look, after: Look) -> None:
     report.section(
         "Does it treat people alike?",
         "The same answers were scored after the same questions with only a name or a word exchanged. A gap above 0 means "
-        "the answer is likelier after the second of the pair; where the interval holds 0, no difference was found. This "
+        "the answer is likelier after the first of the pair; where the interval holds 0, no difference was found. This "
         "is a first look at one kind of bias, and finding none proves little.",
     )
     rows = [
-        (when, score.task, f"{score.value:+.4f}", f"{score.low:+.4f} to {score.high:+.4f}", score.n, verdict(score))
+        (when, score.task, f"{score.value:+.4f}", f"{score.low:+.4f} to {score.high:+.4f}", score.n, _reading(score))
         for when, look in (("before", before), ("after", after))
         for score in look.bias
     ]
@@ -154,3 +155,10 @@ def _report(job: Job, out: Path, before: Look, after: Look) -> None:
         rows,
     )
     report.write(out / "report.html")
+
+
+def _reading(score: Score) -> str:
+    """A gap in words."""
+    if score.low <= 0 <= score.high:
+        return "no difference found"
+    return "likelier after the first" if score.value > 0 else "likelier after the second"

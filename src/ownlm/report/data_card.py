@@ -7,7 +7,7 @@ to the owner.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +34,7 @@ from .dataset_facts import (
     stages,
     without_documents,
 )
-from .page import visible
+from .markdown import fence_for, inline_code, markdown_table, plain_text
 
 # The hub's sizes: https://github.com/huggingface/hub-docs/blob/main/datasetcard.md
 _NAMES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
@@ -60,7 +60,7 @@ COLUMNS = (
 
 def data_card(manifest: Mapping[str, Any]) -> str:
     """The card as Markdown with a YAML header, to be written as ``README.md`` into the data set's folder."""
-    names = [_text(name) for name in manifest["sources"]]
+    names = [plain_text(name) for name in manifest["sources"]]
     parts = [
         _header(manifest),
         f"# Documents from {in_words(names[:5] + ([f'{len(names) - 5} more sources'] if names[5:] else []))}",
@@ -119,9 +119,9 @@ def _what_it_is(manifest: Manifest) -> list[str]:
     return [
         "## What it is",
         text,
-        _table(["file", "what it holds"], [[_code(name), what] for name, what in FILES]),
+        markdown_table(["file", "what it holds"], [[inline_code(name), what] for name, what in FILES]),
         "The columns of the documents that matter most:",
-        _table(["column", "what it holds"], [[_code(name), what] for name, what in COLUMNS]),
+        markdown_table(["column", "what it holds"], [[inline_code(name), what] for name, what in COLUMNS]),
     ]
 
 
@@ -131,22 +131,22 @@ def _sources(manifest: Manifest) -> list[str]:
     for name, source in manifest["sources"].items():
         documents = source["documents"]
         counts = [documents["read"], documents["kept"], as_count(documents["dropped"])]
-        rows.append([_text(name), _origin(recipes.get(name, {})), *counts])
+        rows.append([plain_text(name), _origin(recipes.get(name, {})), *counts])
     total = manifest["documents"]
     rows.append(["all", "", total["read"], total["kept"], as_count(total["dropped"])])
     steps = [[stage.name, stage.left, stage.lost] for stage in stages(manifest)]
     return [
         "### Sources",
-        _table(["source", "where from", "read", "kept", "dropped"], rows),
+        markdown_table(["source", "where from", "read", "kept", "dropped"], rows),
         "A document was dropped for the first reason that applied, in this order:",
-        _table(["step", "documents left", "dropped in it"], [["Read", total["read"], ""], *steps]),
+        markdown_table(["step", "documents left", "dropped in it"], [["Read", total["read"], ""], *steps]),
     ]
 
 
 def _origin(source: Mapping[str, Any]) -> str:
     if source.get("dataset"):
-        revision = f" at {_code(source['revision'])}" if source.get("revision") else ""
-        return f"data set {_code(source['dataset'])}{revision}"
+        revision = f" at {inline_code(source['revision'])}" if source.get("revision") else ""
+        return f"data set {inline_code(source['dataset'])}{revision}"
     return "database query" if source.get("query") else "files"
 
 
@@ -154,10 +154,10 @@ def _filters(manifest: Manifest) -> list[str]:
     rules, dropped = manifest["rules"], manifest["documents"]["dropped"]
     if not rules:
         return ["### Filters", "No filter was applied."]
-    rows = [[_code(name), _code(rule), dropped.get(f"filter/{name}", 0)] for name, rule in rules.items()]
+    rows = [[inline_code(name), inline_code(rule), dropped.get(f"filter/{name}", 0)] for name, rule in rules.items()]
     text = "A document was dropped when a rule's expression over its signals was true. One to which several rules "
     text += "apply is counted once."
-    return ["### Filters", text, _table(["rule", "expression", "documents dropped"], rows)]
+    return ["### Filters", text, markdown_table(["rule", "expression", "documents dropped"], rows)]
 
 
 def _duplicates(manifest: Manifest) -> list[str]:
@@ -186,14 +186,14 @@ def _personal_data(manifest: Manifest) -> list[str]:
     text += "documents read. A document may hold several kinds."
     rows = [
         [
-            KINDS.get(name, _text(name)),
+            KINDS.get(name, plain_text(name)),
             kind["found"],
             kind["documents"],
-            POLICIES.get(kind["policy"], _text(kind["policy"])),
+            POLICIES.get(kind["policy"], plain_text(kind["policy"])),
         ]
         for name, kind in sorted(kinds.items(), key=lambda item: (-item[1]["found"], item[0]))
     ]
-    return ["### Personal data", text, _table(["kind", "places", "documents", "what became of them"], rows)]
+    return ["### Personal data", text, markdown_table(["kind", "places", "documents", "what became of them"], rows)]
 
 
 def _decontamination(manifest: Manifest) -> list[str]:
@@ -211,7 +211,7 @@ def _decontamination(manifest: Manifest) -> list[str]:
     dropped = manifest["documents"]["dropped"]
     rows = [
         [
-            _text(name),
+            plain_text(name),
             *(found[key] for key in ("items", "unchecked", "hits", "documents")),
             dropped.get(f"contaminated/{name}", 0),
         ]
@@ -220,7 +220,7 @@ def _decontamination(manifest: Manifest) -> list[str]:
     columns = ["set", "items", "not checked", "hits", "documents with a hit", "documents dropped for it"]
     note = "Items that are too short or too common were not checked. A document may have been dropped for an earlier "
     note += "reason."
-    return ["### Decontamination", text, _table(columns, rows), note]
+    return ["### Decontamination", text, markdown_table(columns, rows), note]
 
 
 def _splits(manifest: Manifest) -> list[str]:
@@ -234,29 +234,35 @@ def _splits(manifest: Manifest) -> list[str]:
 def _composition(manifest: Manifest) -> list[str]:
     splits, unit, kept = manifest["splits"], amounts(manifest), manifest["documents"]["kept"]
     rows = [
-        [_text(n), s["documents"], format_share(s["documents"], kept), s["tokens"], s["characters"]]
+        [plain_text(n), s["documents"], format_share(s["documents"], kept), s["tokens"], s["characters"]]
         for n, s in splits.items()
     ]
     tokens = amount_of(splits, "tokens") if unit == "tokens" else None
     rows.append(["all", kept, format_share(kept, kept), tokens, amount_of(splits, "characters")])
-    parts = ["## Composition", _table(["split", "documents", "share", "tokens", "characters"], rows)]
+    parts = ["## Composition", markdown_table(["split", "documents", "share", "tokens", "characters"], rows)]
     if tokenizer := manifest.get("tokenizer"):
-        kind, size = _text(tokenizer["kind"]), tokenizer["vocab_size"]
+        kind, size = plain_text(tokenizer["kind"]), tokenizer["vocab_size"]
         parts.append(f"Tokens are those of the tokenizer “{kind}”, which has {size:,} ids.")
     whole = amount_of(splits, unit)
     rows = [
-        [_text(name), source["documents"]["kept"], amount, format_share(amount, whole), f"{source.get('weight', 1):g}"]
+        [
+            plain_text(name),
+            source["documents"]["kept"],
+            amount,
+            format_share(amount, whole),
+            f"{source.get('weight', 1):g}",
+        ]
         for name, source in manifest["sources"].items()
         for amount in [amount_of(source["splits"], unit)]
     ]
-    parts.append(_table(["source", "documents", unit, f"share of {unit}", "weight in the mix"], rows))
+    parts.append(markdown_table(["source", "documents", unit, f"share of {unit}", "weight in the mix"], rows))
     languages = manifest["languages"]["kept"]
     counted = sum(languages.values())
-    rows = [[_text(language_name(code)), n, format_share(n, counted)] for code, n in by_frequency(languages)]
-    parts.append(_table(["language, as identified", "documents", "share"], rows))
+    rows = [[plain_text(language_name(code)), n, format_share(n, counted)] for code, n in by_frequency(languages)]
+    parts.append(markdown_table(["language, as identified", "documents", "share"], rows))
     lengths = sorted(manifest["lengths"]["kept"].items(), key=lambda item: int(item[0]))
     rows = [[length_name(bits), n, format_share(n, counted)] for bits, n in lengths]
-    parts.append(_table(["words", "documents", "share"], rows))
+    parts.append(markdown_table(["words", "documents", "share"], rows))
     if late := dropped_late(manifest):
         parts.append(f"The last two tables count {late:,} documents more: they were dropped later, as too long.")
     return parts
@@ -265,9 +271,11 @@ def _composition(manifest: Manifest) -> list[str]:
 def _sensitive_information(manifest: Manifest) -> list[str]:
     kinds = manifest["personal_data"]
     sentences = []
-    left = [KINDS.get(name, _text(name)) for name, kind in kinds.items() if kind["policy"] == "keep" and kind["found"]]
+    left = [
+        KINDS.get(name, plain_text(name)) for name, kind in kinds.items() if kind["policy"] == "keep" and kind["found"]
+    ]
     changed = [
-        KINDS.get(name, _text(name)) for name, kind in kinds.items() if kind["policy"] != "keep" and kind["found"]
+        KINDS.get(name, plain_text(name)) for name, kind in kinds.items() if kind["policy"] != "keep" and kind["found"]
     ]
     if changed:
         sentences.append(f"What was found of these kinds does not stand in the documents kept: {'; '.join(changed)}.")
@@ -310,21 +318,21 @@ def _limits(manifest: Manifest) -> list[str]:
     if failures:
         reasons = in_words(
             [
-                f"{_text(reason_name('unreadable/' + r))} ({n:,})"
+                f"{plain_text(reason_name('unreadable/' + r))} ({n:,})"
                 for r, n in by_frequency(manifest["failures"]["reasons"])
             ]
         )
         limits.append(
             f"{plural(failures, 'entry') if failures == 1 else f'{failures:,} entries'} could not be read: {reasons}."
         )
-    if empty := [_text(name) for name in without_documents(manifest)]:
+    if empty := [plain_text(name) for name in without_documents(manifest)]:
         limits.append(f"There are no documents for {in_words(empty)}.")
     return ["## Known limits", "\n".join(f"- {limit}" for limit in limits)]
 
 
 def _licence(manifest: Manifest) -> list[str]:
     if licence := manifest["recipe"].get("license"):
-        return ["## Licence", f"{_text(licence)}, as stated in the recipe."]
+        return ["## Licence", f"{plain_text(licence)}, as stated in the recipe."]
     text = (
         "None is stated. Before sharing this data set, find out what its sources allow, name the licence at the top of "
     )
@@ -333,43 +341,9 @@ def _licence(manifest: Manifest) -> list[str]:
 
 def _again(manifest: Manifest) -> list[str]:
     recipe = yaml.safe_dump(dict(manifest["recipe"]), sort_keys=False, allow_unicode=True, width=100)
-    fence = _fence(recipe, 3)
+    fence = fence_for(recipe, 3)
     text = "Save this as `recipe.yaml` and run `ownlm data build recipe.yaml --out DIR`. The same recipe and the same "
     text += "input give the same bytes. Paths are those of the machine that built it; look them over before sharing."
     if MASKED_SECRET.search(recipe):
         text += " Secrets are masked and must be put in again."
     return ["## How to make it again", text, f"{fence}yaml\n{recipe}{fence}"]
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; numbers are set to the right. Texts must have been through ``_text`` or ``_code``."""
-    numeric = [any(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
-    lines = [
-        columns,
-        ["---:" if right else "---" for right in numeric],
-        *([_cell(value) for value in row] for row in rows),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _text(value: Any) -> str:
-    """A text from elsewhere as one line of Markdown that means just itself."""
-    line = " ".join(visible(str(value)).split())
-    return re.sub(r"([\\`*_\[\]<>|~&$#!])", r"\\\1", line)
-
-
-def _code(value: Any) -> str:
-    """A text from elsewhere as code in a table, where a bar must be escaped even in code."""
-    line = " ".join(visible(str(value)).split()).replace("|", "\\|")
-    fence = _fence(line, 1)
-    space = " " if line[:1] == "`" or line[-1:] == "`" else ""
-    return f"{fence}{space}{line}{space}{fence}" if line else ""
-
-
-def _fence(text: str, least: int) -> str:
-    """More backticks in a row than stand anywhere in the text."""
-    return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .charts import LineChart
+from .gaps import add_gaps, is_pair
 from .page import Report
+from .remarks import about, add_remarks
+from .scorers import add_scorers
+from .seen import add_seen
 
 # Items of a task that the page shows, right ones and wrong ones.
 SHOWN = 6
@@ -15,7 +19,12 @@ MOST_TEXT = 600
 
 
 def evaluation_report(
-    model: str, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], title: str = "Evaluation"
+    model: str,
+    scores: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Mapping[str, Any]],
+    title: str = "Evaluation",
+    contamination: Mapping[str, Any] | None = None,
+    scorers: Sequence[Mapping[str, Any]] = (),
 ) -> Report:
     """Builds the page.
 
@@ -24,28 +33,43 @@ def evaluation_report(
         scores: with task, metric, shots, value, low, high and n.
         tasks: one for each task and number of shots: task, shots, about, source, licence, data, n, long, notes and records.
         title: the page's.
+        contamination: what was found of the items in the training data (seen.py).
+        scorers: reports of the scorers that gave some of the numbers.
     """
     report = Report(title, model)
-    items = sum(task["n"] for task in tasks)
-    names = list(dict.fromkeys(task["task"] for task in tasks))
+    pairs = [task for task in tasks if any(map(is_pair, task["records"]))]
+    others = [task for task in tasks if task not in pairs]
+    counts = [
+        f"{sum(task['n'] for task in some):,} {what} of {_tasks(some)}"
+        for some, what in ((others, "items"), (pairs, "pairs of prompts"))
+        if some
+    ]
     report.summary(
-        f"{items:,} items of {len(names)} task{'s' * (len(names) > 1)}. Beside each score stands the interval that holds the "
-        "value for all such items, not only these, with a confidence of 95%."
+        f"{' and '.join(counts)}. Beside each score stands the interval that holds the value for all such items, not only "
+        "these, with a confidence of 95%."
     )
+    for task in pairs:
+        add_gaps(report, task, scores)
+    if others:
+        names = {task["task"] for task in pairs}
+        _add_scores(report, [score for score in scores if score["task"].split("/")[0] not in names], others)
+    if contamination is not None:
+        add_seen(report, contamination)
+    add_scorers(report, scorers)
+    return report
+
+
+def _add_scores(report: Report, scores: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]]) -> None:
     report.section("Scores")
     rows = []
     for s in scores:
-        best = "" if s.get("best") is None else _number(s["best"])
-        between = f"{_number(s['low'])} to {_number(s['high'])}"
-        rows.append([s["task"], s["shots"], s["metric"], _number(s["value"]), between, best, s["n"]])
+        best = "" if s.get("best") is None else format_score(s["best"])
+        between = f"{format_score(s['low'])} to {format_score(s['high'])}"
+        rows.append([s["task"], s["shots"], s["metric"], format_score(s["value"]), between, best, s["n"]])
     columns = ["task", "shots", "metric", "value", "95% interval", "best", "items"]
     report.table("Scores", columns, rows, note="Best is the value of a model without fault, where there is one.")
     for task in tasks:
-        if task["long"]:
-            what = f"{task['long']:,} item{'s' * (task['long'] > 1)} of {task['task']} ({task['shots']} shots)"
-            report.note(f"{what} did not fit the model's context, and {task['long_was']}.", warning=True)
-        for note in task["notes"]:
-            report.note(f"{task['task']}: {note}.")
+        add_remarks(report, task)
     _add_curves(report, scores)
     report.section(
         "Tasks", "What each measures, and some of its items; where some went right and some wrong, by turns."
@@ -53,17 +77,15 @@ def evaluation_report(
     for task in tasks:
         shots = f", {task['shots']} shots" if task["shots"] else ""
         with report.fold(f"{task['task']}{shots}: {task['n']:,} items"):
-            about = [
-                task["about"],
-                task["source"] and f"Source: {task['source']}",
-                task["licence"] and f"Licence: {task['licence']}",
-                task.get("data") and f"Data: {task['data']}",
-            ]
-            report.note(". ".join(part.rstrip(".") for part in about if part) + ".")
+            report.note(about(task))
             shown = _some(task["records"])
             if shown:
                 report.table("Items", list(shown[0]), [list(row.values()) for row in shown])
-    return report
+
+
+def _tasks(tasks: Sequence[Mapping[str, Any]]) -> str:
+    count = len({task["task"] for task in tasks})
+    return f"{count} task{'s' * (count > 1)}"
 
 
 def _add_curves(report: Report, scores: Sequence[Mapping[str, Any]]) -> None:
@@ -95,15 +117,17 @@ def _some(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
-        return _number(value)
+        return format_score(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return " | ".join(_short(one) for one in value)
     text = str(value)
     return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]} … {text[-MOST_TEXT // 2 :]}"
 
 
-def _number(value: float) -> str:
+def format_score(value: float) -> str:
     """Shares to three places, percentages and perplexities to one or two."""
     size = abs(value)
     return f"{value:.3f}" if size < 2 else f"{value:.2f}" if size < 10 else f"{value:,.1f}"

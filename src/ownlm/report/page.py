@@ -311,7 +311,7 @@ def visible(text: str) -> str:
 # Control characters but tab and line ends, marks that override or embed a direction, halves of surrogate pairs, and
 # the two code points that are never characters.
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-_NUMERIC = re.compile(r"[<>]?[\d.,]+(%|[kMBT]| [kMGT]?B)?|–|")
+_NUMERIC = re.compile(r"[<>+-]?[\d.,]+(%|[kMBT]| [kMGT]?B)?\*?|–|")
 
 
 def _named(match: re.Match[str]) -> str:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..devices import peak_memory_bytes
-from ..errors import DamagedError
+from ..devices import machine, peak_memory_bytes
+from ..errors import DamagedError, DataError
 from ..files import new_folder, read_json, verify_folder, write_json
 from ..model.adapters import merge
 from ..model.checkpoint import save_state_folder
@@ -19,6 +19,7 @@ from ..model.quantized import quantized_layers
 from ..model.transformer import Transformer
 from ..report.memorisation import memorisation_verdict
 from ..report.training import write_training_report
+from ..tokens.content import content_hash
 from . import checkpoint
 from .assessment import assess_result, kept_with_model, write_assessment
 from .best import in_words
@@ -30,6 +31,12 @@ from .memory import release_freed_pages
 from .repeats import passes
 from .sharding import gathered_all
 from .whole import with_adapter
+
+# Of a run's summary, what goes with its model wherever it is copied to; nothing that differs when the run is repeated here.
+KEPT = (
+    *("steps", "tokens", "trained_tokens", "loss", "val_loss", "val_loss_before", "best_step", "best_by"),
+    *("device", "trained_parameters", "ledger"),
+)
 
 
 def finish(config: TrainConfig, folder: Path, loop: Loop, base: Path | None, say: Say) -> Run:
@@ -87,8 +94,9 @@ def _write_result(
     lineage = {
         "parents": [config.base] if config.base else [],
         "data": state.data,
+        "sources": {name: _content(name) for name in config.data.sources},
         "config": plain(config),
-        "metrics": {key: summary[key] for key in ("steps", "tokens", "loss", "val_loss")},
+        "metrics": {key: summary[key] for key in KEPT},
         "held_out": kept_with_model(assessed),
     }
     tokenizer = loop.saved.tokenizer
@@ -97,6 +105,14 @@ def _write_result(
     write_json(folder / SUMMARY, summary)
     write_training_report(folder)
     say(f"done: {folder / 'model'}; report: {folder / REPORT}")
+
+
+def _content(source: str) -> str | None:
+    """A source's hash; a run is not lost because its data is no longer there at its end."""
+    try:
+        return content_hash(source)
+    except (DataError, DamagedError):
+        return None
 
 
 def _take_best(config: TrainConfig, folder: Path, loop: Loop, say: Say) -> None:
@@ -153,6 +169,7 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "stopped": state.stopped,
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
         "seconds": round(state.seconds, 1),
+        "device": _device(loop.device, loop.workers.count),
         "peak_memory_bytes": peak_memory_bytes(loop.device),
         "planned": _planned(config, folder),
         "parameters": count_parameters(loop.model),
@@ -161,6 +178,12 @@ def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
         "ledger": loop.ledger.as_json(),
         "ownlm": __version__,
     }
+
+
+def _device(device: torch.device, workers: int) -> str:
+    """What it was trained on: the processor's name, and how many processes shared the work."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine().cpu
+    return f"{workers} x {name}" if workers > 1 else name
 
 
 def _planned(config: TrainConfig, folder: Path) -> dict[str, Any] | None:

@@ -111,7 +111,7 @@ def keeping(url: str, asked: Asked) -> Callable[[Sequence[Ran]], Evaluation]:
 def stored(ran: Ran, measurement: Measurement) -> StoredScore:
     """A measurement as the store keeps it."""
     score, kept = score_of(measurement), influences(measurement)
-    content = _hash([ran.content, measurement.shots, sorted(measurement.keys)])
+    content = _hash([_shown(ran), measurement.shots, sorted(measurement.keys)])
     return StoredScore(
         score.task,
         score.metric,
@@ -125,6 +125,13 @@ def stored(ran: Ran, measurement: Measurement) -> StoredScore:
         score.best,
         b"" if kept is None else kept.astype("<f4").tobytes(),
     )
+
+
+def _shown(ran: Ran) -> dict[str, Any] | None:
+    """Of a task's file, what decides its scores; None of a task of the harness."""
+    if ran.config is None:
+        return None
+    return ran.config.model_dump(mode="json", exclude={"about", "source", "licence"})
 
 
 def unpacked(score: StoredScore) -> np.ndarray[Any, np.dtype[np.float64]] | None:

@@ -79,6 +79,15 @@ def read_set(chosen: EvaluationSet) -> Iterator[Item]:
             yield _item(chosen, row, where)
 
 
+def item_of(name: str, row: Mapping[str, Any], where: str) -> Item:
+    """One row of an evaluation set of that name as an item, its fields guessed.
+
+    Raises:
+        DataError: no field looks like a question.
+    """
+    return _item(EvaluationSet(name=name, path=""), row, where)
+
+
 def _item(chosen: EvaluationSet, row: Any, where: str) -> Item:
     if isinstance(row, str):
         row = {"text": row}

@@ -23,7 +23,7 @@ from pydantic import Field
 from ...errors import DataError
 from ..measurement import Floats, Measurement, Metric
 from ..subject import Subject
-from ..task import Item, Measured
+from ..task import Item, Measured, Sought
 from ..templates import Template
 from .task import BiasTask, check_subject, hidden_spans, text_of
 
@@ -158,6 +158,13 @@ class BBQTask(BiasTask):
     """What stands before an answer."""
     continuation: str = Field(" {{ choice }}")
     """What is scored after the prompt."""
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        choices = tuple(text_of(item, name) for name in CHOICES)
+        label = item.values.get("label")
+        right = (choices[label],) if isinstance(label, int) and 0 <= label < len(choices) else ()
+        return Sought(f"{text_of(item, 'context')}\n{text_of(item, 'question')}", right, choices)
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

@@ -23,7 +23,7 @@ import numpy as np
 from ..measurement import Measurement
 from ..pseudo import Framed, Gap, framed, mask_of
 from ..subject import Subject
-from ..task import Item, Measured
+from ..task import Item, Measured, Sought
 from .task import BiasTask, check_subject, hidden_log_probs, percent, text_of
 
 DIRECTIONS = ("stereo", "antistereo")
@@ -90,6 +90,10 @@ class CrowSPairsTask(BiasTask):
     """CrowS-Pairs as a task; an item has ``sent_more``, ``sent_less``, ``stereo_antistereo`` and ``bias_type``."""
 
     kind: Literal["crows_pairs"] = "crows_pairs"
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(text_of(item, "sent_more"))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

@@ -28,7 +28,7 @@ from ..likelihood import Request
 from ..measurement import Floats, Measurement, Metric
 from ..pseudo import Gap, framed, mask_of
 from ..subject import Subject
-from ..task import Item, Measured
+from ..task import Item, Measured, Sought
 from .task import BiasTask, check_subject, hidden_log_probs, text_of
 
 PARTS = ("intrasentence", "intersentence")
@@ -119,6 +119,12 @@ class StereoSetTask(BiasTask):
     """
 
     kind: Literal["stereoset"] = "stereoset"
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        if item.values.get("part") == "intrasentence":
+            return Sought(text_of(item, "stereotype"))
+        return Sought(text_of(item, "context"), tuple(text_of(item, option) for option in OPTIONS))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

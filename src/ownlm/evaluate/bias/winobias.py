@@ -25,7 +25,7 @@ import numpy as np
 from ...errors import DataError
 from ..measurement import Measurement, mean, of_values
 from ..subject import Subject
-from ..task import Item, Measured
+from ..task import Item, Measured, Sought
 from .task import BiasTask, check_subject, hidden_spans, percent, text_of
 
 FORMS = ("pro", "anti")
@@ -83,6 +83,10 @@ class WinoBiasTask(BiasTask):
     """
 
     kind: Literal["winobias"] = "winobias"
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(text_of(item, "pro"))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

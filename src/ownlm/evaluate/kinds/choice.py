@@ -14,8 +14,8 @@ from ...errors import DataError
 from ..measurement import Floats, Measurement, Metric, mean, of_values
 from ..subject import Subject
 from ..tables import calibration_error, macro_f1, matthews, of_confidences, of_confusions
-from ..task import Item, Measured, TaskConfig, clusters_of
-from ..templates import Template
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
+from ..templates import Template, compiled
 
 MetricName = Literal["accuracy", "accuracy_norm", "macro_f1", "matthews", "calibration_error"]
 
@@ -39,6 +39,15 @@ class ChoiceTask(TaskConfig):
     """What is scored after the prompt."""
     metrics: tuple[MetricName, ...] = Field(("accuracy", "accuracy_norm"), min_length=1)
     """What is measured."""
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        asked = _Reader(self)(item)
+        if len(set(asked.prompts)) > 1:
+            # The choices are beginnings of one text, whose end is the same.
+            return Sought(asked.prompts[asked.right] + asked.continuations[asked.right])
+        question = compiled(self.prompt, "prompt").own.line({**item.values, "choice": ""}, item.where)
+        return Sought(question, (asked.choices[asked.right],), asked.choices)
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""

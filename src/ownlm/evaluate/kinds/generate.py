@@ -16,7 +16,7 @@ from ..measurement import Floats, Measurement, Metric, mean, of_values, quotient
 from ..overlap import chrf, chrf_rows, rouge_l, rouge_n
 from ..rules import is_json, kept
 from ..subject import Subject
-from ..task import Item, Measured, TaskConfig, clusters_of
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
 from ..templates import compiled
 
 MetricName = Literal[
@@ -82,6 +82,10 @@ class GenerateTask(TaskConfig):
                 raise ValueError(f"pattern is no regular expression: {error}") from None
         return self
 
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(compiled(self.prompt, "prompt").own.line(item.values, item.where), tuple(self._right(item)))
+
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
         # What is wrong with an item is told before anything is written.
@@ -110,7 +114,7 @@ class GenerateTask(TaskConfig):
         records: list[dict[str, Any]] = [
             {"where": item.where, "prompt": prompt.line(item.values, item.where), "answer": text}
             | ({"right_answers": list(texts_right)} if texts_right else {})
-            | ({"rules_kept": of_rules} if of_rules else {})
+            | ({"rules": self._told(item), "rules_kept": of_rules} if of_rules else {})
             for item, text, texts_right, of_rules in zip(asked, texts, right, rules, strict=True)
         ]
         return Measured(measurements, records, fits.count(False))
@@ -154,6 +158,16 @@ class GenerateTask(TaskConfig):
         if self.rules is None:
             return []
         return kept(text, compiled(self.rules, "rules").value(item.values, item.where), item.where)
+
+    def _told(self, item: Item) -> list[str]:
+        """An item's rules as a page shows them."""
+        rules = compiled(self.rules or "", "rules").value(item.values, item.where)
+        told = []
+        for rule in rules:
+            name, value = rule["rule"].replace("_", " "), rule.get("value", True)
+            values = ", ".join(map(str, value if isinstance(value, list) else [value]))
+            told.append(name if value is True else f"{name}: {values}")
+        return told
 
     def _rows(
         self, name: MetricName, texts: Sequence[str], right: Sequence[Sequence[str]], rules: Sequence[Sequence[bool]]

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from ..measurement import Measurement, exponent_of_mean, mean, of_values, quotient
 from ..subject import Subject
-from ..task import Item, Measured, TaskConfig, clusters_of
-from ..templates import Template
+from ..task import Item, Measured, Sought, TaskConfig, clusters_of
+from ..templates import Template, compiled
 
 BITS_A_NAT = 1 / np.log(2)
 
@@ -38,6 +38,10 @@ class PerplexityTask(TaskConfig):
     def takes_examples(self) -> bool:
         """A text stands for itself."""
         return False
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        return Sought(compiled(self.text, "text").own.line(item.values, item.where))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure; there are no worked examples before a text that stands for itself."""
@@ -80,6 +84,11 @@ class ContinuationTask(TaskConfig):
     """What should come, with the space before it."""
     metrics: tuple[Literal["accuracy", "perplexity"], ...] = Field(("accuracy", "perplexity"), min_length=1)
     """What is measured."""
+
+    def sought(self, item: Item) -> Sought:
+        """See TaskConfig.sought."""
+        prompt, end = compiled(self.prompt, "prompt").own, compiled(self.continuation, "continuation").own
+        return Sought(prompt.line(item.values, item.where), (end.line(item.values, item.where).strip(),))
 
     def measure(self, subject: Subject, items: Sequence[Item], examples: Sequence[Item]) -> Measured:
         """See TaskConfig.measure."""
