@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import tokenizers
 
-from ownlm.model.checkpoint import random_model, save_model_folder
+from ownlm.model.checkpoint import load_model_folder, random_model, read_config, save_model_folder
 from ownlm.model.families import config_from_user
 from ownlm.tokens.dataset import read_dataset
 from ownlm.tokens.shards import TokenDataset
-from ownlm.tokens.tokenizer import Tokenizer
+from ownlm.tokens.tokenizer import Tokenizer, load_tokenizer
 from ownlm.tokens.train_bpe import train_tokenizer
 
 WORDS = [
@@ -121,6 +121,23 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "model"
     save_model_folder(model, folder, tokenizer=tokenizer)
     return folder
+
+
+@pytest.fixture
+def make_scorer(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A scorer's folder: a tiny encoder with random weights that tells harmless from toxic, and a report."""
+
+    def make(name: str, **report: Any) -> Path:
+        changes = {"head": "classify", "labels": ("harmless", "toxic"), "problem": "single"}
+        config = read_config(encoder).model_copy(update=changes)
+        model = load_model_folder(encoder, config=config, seed=3)
+        folder = tmp_path_factory.mktemp("scorer") / "model"
+        save_model_folder(model, folder, tokenizer=load_tokenizer(encoder))
+        whole = {"name": name, "measures": "how bad it is", "positive": "toxic", **report}
+        (folder / "scorer.json").write_text(json.dumps(whole))
+        return folder
+
+    return make
 
 
 @pytest.fixture

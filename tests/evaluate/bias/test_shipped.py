@@ -73,8 +73,11 @@ def test_suites_run_by_name(kind: str, request: pytest.FixtureRequest) -> None:
     """With intervals, and with the same keys for every model."""
     subject: Subject = request.getfixturevalue(kind)
     found = run_tasks(subject, ["crows_pairs_revised"], suites=["bias"], limit=30)
-    assert [one.task for one in found] == ["crows_pairs_revised", "stereoset", "bbq", "crows_pairs", "winobias"]
-    for one in found:
+    names = ["crows_pairs_revised", "stereoset", "bbq", "crows_pairs", "winobias", "continuations"]
+    assert [one.task for one in found] == names
+    *measured, left_out = found
+    assert not left_out.measured.records and "left out" in left_out.measured.notes[0]
+    for one in measured:
         assert one.measured.measurements and one.measured.records
         for measurement in one.measured.measurements:
             assert len(measurement.keys) == len(measurement) == len(set(measurement.keys))
