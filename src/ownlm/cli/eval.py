@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -211,12 +211,8 @@ def measured(
     for name in seen_in if asked else ():
         # What is wrong with it is told before a model is loaded.
         sources_of(name)
-    keep = None
-    if recorded is not None:
-        from ..watch.history import Asked, keeping
-
-        # A store that is not there is told before hours of measuring.
-        keep = keeping(recorded[0], Asked(model, tasks, suites, shots, limit, data, *load, recorded[1]))
+    # A store that is not there is told before hours of measuring.
+    keep = None if recorded is None else _keeping(recorded, (model, tasks, suites, shots, limit, data, *load))
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     place_of_model = subject.model.source
     assert place_of_model is not None
@@ -245,21 +241,34 @@ def measured(
             "scorers": trust,
         }
         write_json(place / "scores.json", plain(written))
-        lines = [
-            {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
-        ]
-        write_text(place / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    result = {
-        "model": model,
-        "scores": scores,
+        write_text(place / "items.jsonl", _items(parts))
+    found = {"model": model, "scores": scores, "contamination": contamination, "scorers": trust}
+    return Answer(result := _result(found, parts, folder), _text(result, parts))
+
+
+def _keeping(recorded: tuple[str, str], asked: Sequence[Any]) -> Callable[[Sequence[Ran]], object]:
+    """What records the measurements; recorded: the store, and what the model is called there."""
+    from ..watch.history import Asked, keeping
+
+    values: list[Any] = [*asked, recorded[1]]
+    return keeping(recorded[0], Asked(*values))
+
+
+def _items(parts: Sequence[Mapping[str, Any]]) -> str:
+    """All items as JSON Lines."""
+    lines = [{"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _result(found: dict[str, Any], parts: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        **found,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
-        "contamination": contamination,
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
-        "scorers": trust,
         "report": str(folder / "report.html"),
     }
-    return Answer(result, _text(result, parts))
 
 
 def kept(store: str | None, name: str | None) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from ..model.transformer import Transformer
 from ..tokens.tokenizer import Tokenizer
 from ..train.evaluation import EvaluateConfig, Measure
 from .run import Ran, read_tasks, run_ready, score_of
+from .scorers import choose_scorers
 from .subject import Subject
 
 # What a score's line in metrics.jsonl holds.
@@ -36,7 +37,7 @@ def prepare(config: EvaluateConfig, tokenizer: Tokenizer, say: Callable[[str], N
     def measure(model: Transformer, most: int | None = None) -> Iterator[Sequence[Mapping[str, Any]]]:
         asked = ready if most is None else ready.shortened(most)
         # Made anew each time: an engine keeps weights packed, and these change.
-        subject = Subject(model, tokenizer, "the model in training", hidden=True)
+        subject = Subject(model, tokenizer, "the model in training", hidden=True, scorers=choose_scorers(()))
         try:
             for ran in run_ready(subject, asked):
                 # Such as what was left out, which is the same each time; of a few items alone it would be misleading.

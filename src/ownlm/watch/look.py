@@ -12,6 +12,7 @@ from .. import api
 from ..errors import OwnlmError
 from ..evaluate.bands import BandsConfig
 from ..evaluate.run import Ready, read_tasks, run_ready
+from ..evaluate.scorers import choose_scorers
 from ..evaluate.subject import Subject
 from ..store import Evaluation, Store
 from .history import Asked, record, release_now, score_row
@@ -115,7 +116,9 @@ def look(watched: Watched, say: Say) -> Look:
         why = "first evaluation" if last is None else "another version" if last.release != release else "asked for"
         say(f"{asked.model}: evaluating ({why})")
         loaded = api.load_model(asked.model, asked.dtype, asked.device, asked.adapter)
-        ran = list(run_ready(Subject(loaded, api.load_tokenizer(asked.model), asked.model), ready))
+        ran = list(
+            run_ready(Subject(loaded, api.load_tokenizer(asked.model), asked.model, scorers=choose_scorers(())), ready)
+        )
         evaluation = record(store, asked, release, ran)
         history = store.evaluations.all(model=asked.called)
     found = [series.current for series in trends(history, watched.bands)]
