@@ -104,6 +104,9 @@ def _facts(facts: Sequence[Facts]) -> str:
     rows.append(("use", *(one.use.split(":")[0].split(";")[0] for one in facts)))
     rows.append(("parameters", *(f"{one.parameters / 1e6:,.1f} M" for one in facts)))
     rows.append(("weights", *(f"{one.weight_bytes / 1e6:,.0f} MB ({one.dtype})" for one in facts)))
+    if any(one.cache_token_bytes is not None for one in facts):
+        more = ("" if one.cache_token_bytes is None else f"{one.cache_token_bytes / 1e3:,.1f} MB more" for one in facts)
+        rows.append(("a conversation of 1,000 tokens", *more))
     rows.append(("context", *(f"{one.context:,} tokens" for one in facts)))
     rows.append(("reads", *(speed(one.read_tokens_per_second) for one in facts)))
     rows.append(("writes one answer", *(speed(one.write_tokens_per_second) for one in facts)))
