@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import Interrupted, UserError
+from ..units import plural
 from .answer import Answer, columns, plain
 from .gap_table import gap_table
 from .sampling import Adapter, Device, Dtype, ModelName
@@ -193,7 +194,7 @@ def measured(
     """Runs tasks, writes the folder and says what came of it; own: the user's prompts, and what is exchanged in them."""
     from .. import api
     from ..evaluate.prompts import check_swaps, prompts_task, read_prompts
-    from ..evaluate.run import run_task, run_tasks, score_of
+    from ..evaluate.run import read_tasks, run_ready, run_task, score_of
     from ..evaluate.scorers import choose_scorers
     from ..evaluate.seen.check import Check, check, sources_of
     from ..evaluate.subject import Subject
@@ -213,13 +214,22 @@ def measured(
         sources_of(name)
     # A store that is not there is told before hours of measuring.
     keep = None if recorded is None else _keeping(recorded, (model, tasks, suites, shots, limit, data, *load))
+    ready = read_tasks(tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else None
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     place_of_model = subject.model.source
     assert place_of_model is not None
-    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else []
-    if own is not None and prompts is not None:
-        ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0]))
-    if keep is not None:
+    ran: list[Ran] = []
+    whole = False
+    try:
+        ran.extend(run_ready(subject, ready) if ready is not None else ())
+        if own is not None and prompts is not None:
+            ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0]))
+        whole = True
+    except KeyboardInterrupt:
+        # Tasks that are done may have taken hours: they are written.
+        if not ran:
+            raise
+    if keep is not None and whole:
         keep(ran)
     checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
@@ -235,6 +245,7 @@ def measured(
             "weights": weights_hash(place_of_model, load[2]),
             "ownlm": __version__,
             "limit": limit,
+            "whole": whole,
             "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
             "scores": scores,
             "contamination": contamination,
@@ -242,6 +253,9 @@ def measured(
         }
         write_json(place / "scores.json", plain(written))
         write_text(place / "items.jsonl", _items(parts))
+    if not whole:
+        hint = "run it again for the others with --task, and another --out"
+        raise Interrupted(f"interrupted; what was measured is saved: {plural(len(ran), 'task')}", where=str(folder), hint=hint)
     found = {"model": model, "scores": scores, "contamination": contamination, "scorers": trust}
     return Answer(result := _result(found, parts, folder), _text(result, parts))
 
