@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -198,9 +199,8 @@ def measured(
     from ..evaluate.scorers import choose_scorers
     from ..evaluate.seen.check import Check, check, sources_of
     from ..evaluate.subject import Subject
-    from ..files import check_replaceable, new_folder, write_json, write_text
+    from ..files import check_replaceable
     from ..model.identity import weights_hash
-    from ..report.evaluation import evaluation_report
 
     folder = out or Path(f"{kind}-{Path(model).stem.replace(':', '-')}")
     check_replaceable(folder, FILES)
@@ -218,46 +218,59 @@ def measured(
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     place_of_model = subject.model.source
     assert place_of_model is not None
-    ran: list[Ran] = []
-    whole = False
-    try:
-        ran.extend(run_ready(subject, ready) if ready is not None else ())
-        if own is not None and prompts is not None:
-            ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0]))
-        whole = True
-    except KeyboardInterrupt:
-        # Tasks that are done may have taken hours: they are written.
-        if not ran:
-            raise
+    run_own = None
+    if own is not None and prompts is not None:
+        run_own = partial(run_task, subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0])
+    ran, whole = _run(run_ready(subject, ready) if ready is not None else (), run_own)
     if keep is not None and whole:
         keep(ran)
     checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
-    scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
+    found = {
+        "model": model,
+        "scores": [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements],
+        "contamination": checked.as_json(),
+        # What gave numbers of this page stands on it.
+        "scorers": [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used],
+    }
     parts = _parts(ran, checked.by_place(ran))
-    contamination = checked.as_json()
-    # What gave numbers of this page stands on it.
-    trust = [one.report.model_dump(mode="json") | {"name": one.name} for one in chosen.values() if one.used]
-    with new_folder(folder) as place:
-        title = "Bias" if kind == "bias" else "Evaluation"
-        evaluation_report(model, scores, parts, title, contamination, trust).write(place / "report.html")
-        written = {
-            "model": model,
-            "weights": weights_hash(place_of_model, load[2]),
-            "ownlm": __version__,
-            "limit": limit,
-            "whole": whole,
-            "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
-            "scores": scores,
-            "contamination": contamination,
-            "scorers": trust,
-        }
-        write_json(place / "scores.json", plain(written))
-        write_text(place / "items.jsonl", _items(parts))
+    _write(
+        folder, kind, found, parts, {"weights": weights_hash(place_of_model, load[2]), "limit": limit, "whole": whole}
+    )
     if not whole:
         hint = "run it again for the others with --task, and another --out"
-        raise Interrupted(f"interrupted; what was measured is saved: {plural(len(ran), 'task')}", where=str(folder), hint=hint)
-    found = {"model": model, "scores": scores, "contamination": contamination, "scorers": trust}
+        said = f"interrupted; what was measured is saved: {plural(len(ran), 'task')}"
+        raise Interrupted(said, where=str(folder), hint=hint)
     return Answer(result := _result(found, parts, folder), _text(result, parts))
+
+
+def _run(tasks: Iterable[Ran], own: Callable[[], Ran] | None) -> tuple[list[Ran], bool]:
+    """What was measured, and whether it is all: tasks that are done may have taken hours, and are not lost by Ctrl-C."""
+    ran: list[Ran] = []
+    try:
+        ran.extend(tasks)
+        if own is not None:
+            ran.append(own())
+    except KeyboardInterrupt:
+        if not ran:
+            raise
+        return ran, False
+    return ran, True
+
+
+def _write(
+    folder: Path, kind: str, found: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], more: Mapping[str, Any]
+) -> None:
+    """Writes the page, the scores and the items; more: what the file of scores holds besides."""
+    from ..files import new_folder, write_json, write_text
+    from ..report.evaluation import evaluation_report
+
+    title = "Bias" if kind == "bias" else "Evaluation"
+    page = evaluation_report(found["model"], found["scores"], parts, title, found["contamination"], found["scorers"])
+    tasks = [{key: value for key, value in part.items() if key != "records"} for part in parts]
+    with new_folder(folder) as place:
+        page.write(place / "report.html")
+        write_json(place / "scores.json", plain({**found, **more, "ownlm": __version__, "tasks": tasks}))
+        write_text(place / "items.jsonl", _items(parts))
 
 
 def _keeping(recorded: tuple[str, str], asked: Sequence[Any]) -> Callable[[Sequence[Ran]], object]:
