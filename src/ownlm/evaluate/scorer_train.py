@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..train.run import run_training
 from .classes import MetricName, class_measurements
 from .hatecheck import cases, check, known_errors
 from .scorer_data import READERS, Example, Parts, read_parts
+from .scorer_groups import added, group_errors, group_figures
 from .scorers import FILE, Figure, Scorer, ScorerReport, scorers_folder
 from .statistics import interval
 from .task import Item
@@ -85,11 +87,13 @@ def train_scorer(
     if out.exists() and not (out / FILE).is_file():
         raise UserError("something else stands here already", where=str(out), hint="give another --out")
     parts = read_parts(name, data, limit)
+    if name == "toxicity":
+        parts = replace(parts, train=[*parts.train, *added(parts.train, (*parts.validation, *parts.test))])
     work = home() / "cache" / "scorers" / name
     changes = merge(changes or {}, {} if base is None else {"base": base})
     config = merge(read_yaml(RECIPES / f"{name}.yaml"), changes)
     config = merge(config, {"out": str(work / "run"), **_files(parts, work)})
-    settings = json.dumps(config, sort_keys=True, default=str) + "".join(one.sha256 for one in parts.sources)
+    settings = json.dumps(config, sort_keys=True, default=str) + "".join(one.key for one in parts.train)
     if (work / "settings.json").is_file() and (work / "settings.json").read_text(encoding="utf-8") != settings:
         # What was begun with other data or settings is of no use.
         shutil.rmtree(work / "run", ignore_errors=True)
@@ -129,12 +133,21 @@ def report_of(
     for one in class_measurements("held_out", np.stack((1 - scores, scores), 1), right, MEASURES, keys):
         low, high = interval(one)
         figures.append(Figure(name=one.metric.name, value=one.value, low=low, high=high, n=len(one)))
+    positive = scorer.report.positive
     found = check(scorer, hatecheck) if hatecheck else None
+    groups = group_figures(scorer, [one.text for one in held_out if one.label == positive]) if hatecheck else None
     filled = {
         "held_out": tuple(figures),
         "hatecheck": found.by_function if found else (),
         "hatecheck_groups": found.by_group if found else (),
-        "errors": (*(known_errors(found, scorer.report.positive) if found else ()), *errors),
+        "groups": groups.scores if groups else (),
+        "groups_auc": groups.auc if groups else (),
+        "groups_bpsn": groups.bpsn if groups else (),
+        "errors": (
+            *(group_errors(groups, positive) if groups else ()),
+            *(known_errors(found, positive) if found else ()),
+            *errors,
+        ),
     }
     return scorer.report.model_copy(update=filled)
 
