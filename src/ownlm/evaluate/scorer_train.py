@@ -21,7 +21,7 @@ from .classes import MetricName, class_measurements
 from .hatecheck import cases, check, known_errors
 from .scorer_data import READERS, Example, Parts, read_parts
 from .scorer_groups import added, group_errors, group_figures
-from .scorers import FILE, Figure, Scorer, ScorerReport, scorers_folder
+from .scorers import FILE, Figure, Scorer, ScorerReport, Source, scorers_folder
 from .statistics import interval
 from .task import Item
 
@@ -46,6 +46,8 @@ OF_DATA: dict[str, tuple[str, ...]] = {
         "The labels of its tweets follow dialect: annotators called harmless tweets in African American English offensive far "
         "more often than others (Sap et al. 2019), and a model that learns from them does so too.",
         "Its tweets were found by a list of slurs, so hate without such words is rare among them.",
+        "That groups' names are evidence of nothing it learned from short sentences made by templates; in other texts a name may "
+        "still count.",
     ),
     "sentiment": (
         "It learned from film reviews: what is good or bad elsewhere, such as a long wait, it may not know.",
@@ -88,7 +90,7 @@ def train_scorer(
         raise UserError("something else stands here already", where=str(out), hint="give another --out")
     parts = read_parts(name, data, limit)
     if name == "toxicity":
-        parts = replace(parts, train=[*parts.train, *added(parts.train, (*parts.validation, *parts.test))])
+        parts = with_groups(parts)
     work = home() / "cache" / "scorers" / name
     changes = merge(changes or {}, {} if base is None else {"base": base})
     config = merge(read_yaml(RECIPES / f"{name}.yaml"), changes)
@@ -113,6 +115,16 @@ def train_scorer(
         write_json(folder / FILE, report.model_dump(mode="json"))
     shutil.rmtree(work)
     return Scorer(name, out, report)
+
+
+def with_groups(parts: Parts) -> Parts:
+    """The parts with texts that name groups of people to learn from besides (scorer_groups.py); few texts are left as they are."""
+    new = added(parts.train, (*parts.validation, *parts.test))
+    if not new:
+        return parts
+    about = f"{len(new):,} texts that name groups of people: copies of the others with other groups, and ownlm's own"
+    source = Source(file="scorer_groups.py", licence="Apache-2.0", about=about)
+    return replace(parts, train=[*parts.train, *new], sources=(*parts.sources, source))
 
 
 def report_of(

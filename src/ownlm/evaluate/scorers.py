@@ -93,7 +93,7 @@ class ScorerReport(Config):
     hatecheck_groups: tuple[Figure, ...] = ()
     """The accuracy on HateCheck's texts about each group of people."""
     groups: tuple[Figure, ...] = ()
-    """The mean score of harmless texts that name a group of people, by group; labelled "seen" in training or "unseen"."""
+    """The mean score of harmless texts that name a group of people; "seen" if texts added to its training named it, or "unseen"."""
     groups_auc: tuple[Figure, ...] = ()
     """How well it tells harmless texts about a group from insults of it (Borkan et al. 2019: subgroup AUC)."""
     groups_bpsn: tuple[Figure, ...] = ()
@@ -185,7 +185,7 @@ def spread(report: ScorerReport) -> list[str]:
         report: with figures by group, or without: then there is no line.
     """
     lines = []
-    for label, whose in (("seen", "learned from"), ("unseen", "never learned from")):
+    for label, whose in (("seen", "in its added texts"), ("unseen", "in none of them")):
         figures = [one for one in report.groups if one.label == label]
         if figures:
             low, high = (pick(figures, key=lambda one: one.value) for pick in (min, max))

@@ -39,7 +39,7 @@ def add_scorers(report: Report, scorers: Sequence[Mapping[str, Any]]) -> None:
             with report.fold(f"'{name}' on harmless texts that name groups of people"):
                 report.table(
                     "Mean score, and how well it tells these texts from insults of the group (AUC) and from other toxic texts (BPSN)",
-                    ["group", "in training", "mean score", "95% interval", "AUC", "BPSN AUC"],
+                    ["group", "in added texts", "mean score", "95% interval", "AUC", "BPSN AUC"],
                     _groups(one),
                 )
 
