@@ -265,3 +265,27 @@ def test_what_is_missing_is_described():
     with pytest.raises(ConfigError) as caught:
         validate(Outer, {})
     assert caught.value.hint == "What it is called."
+
+
+def test_a_wrong_key_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: a\n\n# what\ninner:\n  - {size: 1}\n  - size: 2\n    sice: 3\n")
+
+    class Inner(Config):
+        size: int = 0
+
+    class Outer(Config):
+        name: str
+        inner: tuple[Inner, ...] = ()
+
+    with pytest.raises(ConfigError) as error:
+        validate(Outer, read_yaml(path), source=str(path))
+    assert error.value.where == f"inner.1.sice in {path}:7"
+    path.write_text("name: a\ninner:\n  - {size: large}\n")
+    with pytest.raises(ConfigError) as error:
+        validate(Outer, read_yaml(path), source=str(path))
+    assert error.value.where == f"inner.0.size in {path}:3"
+    # What the command line says instead stands in no line.
+    with pytest.raises(ConfigError) as error:
+        validate(Outer, {"name": "a", "inner": [{"size": "huge"}]}, source=str(path))
+    assert error.value.where == f"inner.0.size in {path}"

@@ -14,6 +14,7 @@ from .devices import choose_device, choose_dtype
 from .engine.engine import Engine
 from .engine.requests import SamplingOptions
 from .errors import ModelError, UserError, nearest
+from .evaluate.during import prepare
 from .evaluate.run import measure_all, score_of
 from .evaluate.score import Score
 from .evaluate.scorers import installed_scorers
@@ -111,7 +112,7 @@ def train_tokenizer(inputs: Sequence[str | Path], vocab_size: int, out: str | Pa
 def train(config: str | Path | dict[str, Any], **overrides: Any) -> Run:
     """Trains by a config file or mapping; overrides are dotted keys: ``train("c.yaml", **{"optimizer.lr": 3e-4})``."""
     values = merge(config, overrides) if isinstance(config, dict) else config
-    return run_training(read_train_config(values, {} if isinstance(config, dict) else overrides))
+    return run_training(read_train_config(values, {} if isinstance(config, dict) else overrides), prepare=prepare)
 
 
 def generate(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from .config_lines import line_of
 from .errors import ConfigError, nearest
 from .files import read_text
 
@@ -178,7 +179,7 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
     """Builds a configuration object.
 
     Raises:
-        ConfigError: the first wrong key, with its dotted path and the nearest known name.
+        ConfigError: the first wrong key, with its dotted path, its line where ``source`` is a file, and the nearest known name.
     """
     try:
         return kind.model_validate(_plain_floats(values))
@@ -190,6 +191,7 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
         if len(location) > 1 and location[-1] in ("bool", "int", "float", "str"):
             # One of several plain types that may stand there.
             location.pop()
+        source = _with_line(source, location, first["input"])
         where = " in ".join(part for part in (".".join(location), source) if part)
         if first["type"] == "extra_forbidden":
             hint = _elsewhere(kind, location) or nearest(location[-1], _keys_at(kind, location[:-1]))
@@ -216,6 +218,14 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
         shown = "" if isinstance(given, (dict, list)) else f" (got {'nothing' if given is None else repr(given)})"
         written = _as_mapping(kind, location, given) if first["type"] in _NO_MAPPING else None
         raise ConfigError(message[0].lower() + message[1:] + shown, where=where or None, hint=written) from None
+
+
+def _with_line(source: str | None, location: Sequence[str], given: Any) -> str | None:
+    """A file's name with the line that a wrong key stands in, where it is found there."""
+    line = (
+        None if source is None else line_of(Path(source), location, lambda value: bool(_plain_floats(value) == given))
+    )
+    return source if line is None else f"{source}:{line}"
 
 
 # A value stands where a mapping is expected.

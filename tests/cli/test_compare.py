@@ -44,6 +44,8 @@ def test_a_copy_is_inside_the_noise_and_a_masked_model_cannot_write(
     model = load_model_folder(corpus / "base")
     assert first["parameters"] == sum(weight.numel() for weight in model.parameters())
     assert first["weight_bytes"] == 4 * first["parameters"] and first["context"] == 128 and first["dtype"] == "float32"
+    # Keys and values of 2 layers, 2 heads of width 8, 4 bytes each.
+    assert first["cache_token_bytes"] == 2 * 2 * 2 * 8 * 4 and masked["cache_token_bytes"] is None
     assert first["architecture"] == "llama, 2 layers, width 32, 4 heads over 2, 320 tokens"
     assert first["write_tokens_per_second"] > 0 and masked["write_tokens_per_second"] is None
     assert masked["read_tokens_per_second"] > 0 and "writes no text" in masked["limitations"]

@@ -58,6 +58,31 @@ def test_scores_items_and_a_report(ownlm: Callable[..., Any], corpus: Path, task
     ]
 
 
+def test_tasks_that_were_done_survive_ctrl_c(
+    ownlm: Callable[..., Any], corpus: Path, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ownlm.evaluate import run
+
+    measured = run.run_task
+
+    def pressed(subject: Any, config: Any, *rest: Any) -> Any:
+        if config.name == "second":
+            raise KeyboardInterrupt
+        return measured(subject, config, *rest)
+
+    monkeypatch.setattr(run, "run_task", pressed)
+    (tmp_path / "second.yaml").write_text(TASK.replace("name: words", "name: second"))
+    arguments = ["--out", tmp_path / "out", "--store", f"sqlite:///{tmp_path / 's.db'}", "--json"]
+    done = ownlm("eval", corpus / "base", "--task", task, "--task", tmp_path / "second.yaml", *arguments)
+    assert done.code == 130 and "is saved: 1 task" in done.object["error"]["message"]
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert {score["task"] for score in written["scores"]} == {"words"} and written["whole"] is False
+    assert (tmp_path / "out" / "report.html").is_file() and (tmp_path / "out" / "items.jsonl").is_file()
+    # With nothing done there is nothing to save.
+    done = ownlm("eval", corpus / "base", "--task", tmp_path / "second.yaml", "--out", tmp_path / "none")
+    assert done.code == 130 and not (tmp_path / "none").exists()
+
+
 def test_without_a_name_it_lists_what_there_is(ownlm: Callable[..., Any], corpus: Path) -> None:
     done = ownlm("eval", corpus / "base")
     assert done.code == 0 and "hellaswag" in done.err and "core" in done.err

@@ -17,6 +17,7 @@ from ownlm.engine.packing import BLOCK, KINDS, Kind, quantize_int4, quantize_int
 from ownlm.engine.pages import PAGE, pages_for
 from ownlm.engine.torch_decoder import TorchDecoder, room_for
 from ownlm.errors import ConfigError
+from ownlm.model.adapters import LoraConfig, attach, merge
 from ownlm.model.layers import Linear
 from ownlm.model.transformer import Transformer
 
@@ -245,3 +246,12 @@ def test_what_cannot_be_kept_in_few_bits_is_refused(
 def test_sizes_are_powers_of_two() -> None:
     sizes = [1, 64, 65, 128, 129, 8191, 8192]
     assert [room_for(size) for size in sizes] == [64, 64, 128, 128, 256, 8192, 8192]
+
+
+def test_what_an_adapter_adds_is_not_passed_over(native: Callable[..., Transformer]):
+    """Beside a model's projections the kernels see nothing, so a model that is being trained so is run by its own code."""
+    model = native("llama")
+    attach(model, LoraConfig(rank=4), 0)
+    assert not runs_natively(model)
+    merge(model)
+    assert runs_natively(model)

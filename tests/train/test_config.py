@@ -135,7 +135,7 @@ def test_a_file_is_named_where_it_is_wrong(tmp_path: Path) -> None:
     path.write_text("model: {family: gpt2}\ntokenizer: t\ndata:\n  trian: a.txt\n")
     with pytest.raises(ConfigError) as raised:
         read_train_config(path)
-    assert raised.value.where == f"data.trian in {path}"
+    assert raised.value.where == f"data.trian in {path}:4"
     path.write_text("steps: [1\n")
     with pytest.raises(ConfigError, match="not valid YAML") as raised:
         read_train_config(path)

@@ -2,6 +2,7 @@
 
 python train_and_die.py CONFIG.json step N          right after step N's update
 python train_and_die.py CONFIG.json checkpoint N    in the middle of writing the first checkpoint at or after N
+python train_and_die.py CONFIG.json evaluation N    in the middle of the evaluation after step N
 python train_and_die.py CONFIG.json never
 """
 
@@ -14,8 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ownlm.evaluate.during import prepare
 from ownlm.train import checkpoint
 from ownlm.train.config import read_train_config
+from ownlm.train.evaluation import Evaluations
 from ownlm.train.loop import Loop
 from ownlm.train.run import run_training
 
@@ -48,7 +51,19 @@ def die_in_checkpoint(number: int) -> None:
     checkpoint.save_tensors = saved  # type: ignore[attr-defined]
 
 
+def die_in_evaluation(number: int) -> None:
+    evaluate, scores = Loop._evaluate, Evaluations.scores
+
+    def evaluated(self: Loop, *arguments: Any, **more: Any) -> bool:
+        if self.state.step == number:
+            Evaluations.scores = lambda self, stops, most=None: scores(self, die, most)  # type: ignore
+        return evaluate(self, *arguments, **more)
+
+    Loop._evaluate = evaluated  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     if sys.argv[2] != "never":
-        {"step": die_after_step, "checkpoint": die_in_checkpoint}[sys.argv[2]](int(sys.argv[3]))
-    run_training(read_train_config(json.loads(Path(sys.argv[1]).read_text())), say=lambda message: None)
+        ways = {"step": die_after_step, "checkpoint": die_in_checkpoint, "evaluation": die_in_evaluation}
+        ways[sys.argv[2]](int(sys.argv[3]))
+    run_training(read_train_config(json.loads(Path(sys.argv[1]).read_text())), lambda message: None, prepare)

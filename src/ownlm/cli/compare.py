@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..units import plural
 from .answer import Answer, columns
 from .eval import Data, Limit, Shots, Suites, Tasks, shot_counts
 from .sampling import Device, Dtype
@@ -103,6 +104,9 @@ def _facts(facts: Sequence[Facts]) -> str:
     rows.append(("use", *(one.use.split(":")[0].split(";")[0] for one in facts)))
     rows.append(("parameters", *(f"{one.parameters / 1e6:,.1f} M" for one in facts)))
     rows.append(("weights", *(f"{one.weight_bytes / 1e6:,.0f} MB ({one.dtype})" for one in facts)))
+    if any(one.cache_token_bytes is not None for one in facts):
+        more = ("" if one.cache_token_bytes is None else f"{one.cache_token_bytes / 1e3:,.1f} MB more" for one in facts)
+        rows.append(("a conversation of 1,000 tokens", *more))
     rows.append(("context", *(f"{one.context:,} tokens" for one in facts)))
     rows.append(("reads", *(speed(one.read_tokens_per_second) for one in facts)))
     rows.append(("writes one answer", *(speed(one.write_tokens_per_second) for one in facts)))
@@ -114,4 +118,26 @@ def _facts(facts: Sequence[Facts]) -> str:
 
 
 def _differences(found: Sequence[Difference]) -> str:
-    return "\n".join(f"  {one.task}, {one.metric}: {one.words}" for one in found)
+    """A table for each two models; what both did the same on every item is only counted."""
+    parts = []
+    for model, other in dict.fromkeys((one.model, one.other) for one in found):
+        group = [one for one in found if (one.model, one.other) == (model, other)]
+        apart = [one for one in group if not (one.difference == 0 and one.p == 1 and one.enough is None)]
+        lines = [f"{model}, and {other}:"]
+        rows = [
+            (
+                f"{one.task}, {one.metric}",
+                f"{one.value:.4g}",
+                f"{one.other_value:.4g}",
+                f"{one.difference:+.4g}",
+                one.words,
+            )
+            for one in apart
+        ]
+        if rows:
+            lines.append(columns([("score", "its", "the other's", "apart", ""), *rows]))
+        if len(apart) < len(group):
+            many = f"{len(group) - len(apart)} of {plural(len(group), 'score')}"
+            lines.append(f"  {many}: inside the noise, since both did the same on every item")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from ..errors import UserError
+from ..errors import Interrupted, UserError
+from ..units import plural
 from .answer import Answer, columns, plain
 from .gap_table import gap_table
 from .sampling import Adapter, Device, Dtype, ModelName
@@ -57,6 +58,16 @@ Scorers = Annotated[
         metavar="NAME=DIR",
     ),
 ]
+Kept = Annotated[
+    str | None,
+    typer.Option(
+        "--store", help="Record the scores there, for 'ownlm trend': sqlite:///FILE or postgresql://...", metavar="URL"
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(help="What the model is called in the store, so that folders of its versions are one history."),
+]
 Out = Annotated[Path | None, typer.Option(help="Where the report, the scores and all items go.", metavar="DIR")]
 SeenIn = Annotated[
     list[str] | None,
@@ -77,6 +88,8 @@ def evaluate(
     scorer: Scorers = None,
     seen_in: SeenIn = None,
     out: Out = None,
+    store: Kept = None,
+    name: Name = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -110,6 +123,7 @@ def evaluate(
         load,
         scorers=scorer or (),
         seen_in=seen_in or (),
+        recorded=kept(store, name),
     )
 
 
@@ -124,6 +138,8 @@ def bias(
     scorer: Scorers = None,
     seen_in: SeenIn = None,
     out: Out = None,
+    store: Kept = None,
+    name: Name = None,
     adapter: Adapter = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -154,6 +170,7 @@ def bias(
         load,
         scorers=scorer or (),
         seen_in=seen_in or (),
+        recorded=kept(store, name),
         own=own,
     )
 
@@ -172,11 +189,12 @@ def measured(
     scorers: Sequence[str] = (),
     seen_in: Sequence[str] = (),
     own: tuple[Path, list[str]] | None = None,
+    recorded: tuple[str, str] | None = None,
 ) -> Answer:
     """Runs tasks, writes the folder and says what came of it; own: the user's prompts, and what is exchanged in them."""
     from .. import api
     from ..evaluate.prompts import check_swaps, prompts_task, read_prompts
-    from ..evaluate.run import run_task, run_tasks, score_of
+    from ..evaluate.run import read_tasks, run_ready, run_task, score_of
     from ..evaluate.scorers import choose_scorers
     from ..evaluate.seen.check import Check, check, sources_of
     from ..evaluate.subject import Subject
@@ -194,12 +212,25 @@ def measured(
     for name in seen_in if asked else ():
         # What is wrong with it is told before a model is loaded.
         sources_of(name)
+    # A store that is not there is told before hours of measuring.
+    keep = None if recorded is None else _keeping(recorded, (model, tasks, suites, shots, limit, data, *load))
+    ready = read_tasks(tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else None
     subject = Subject(api.load_model(model, *load), api.load_tokenizer(model), model, scorers=chosen)
     place_of_model = subject.model.source
     assert place_of_model is not None
-    ran = run_tasks(subject, tasks, suites=suites, data=data, shots=shots, limit=limit) if tasks or suites else []
-    if own is not None and prompts is not None:
-        ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0]))
+    ran: list[Ran] = []
+    whole = False
+    try:
+        ran.extend(run_ready(subject, ready) if ready is not None else ())
+        if own is not None and prompts is not None:
+            ran.append(run_task(subject, prompts_task(own[0], subject, own[1]), prompts, data=own[0]))
+        whole = True
+    except KeyboardInterrupt:
+        # Tasks that are done may have taken hours: they are written.
+        if not ran:
+            raise
+    if keep is not None and whole:
+        keep(ran)
     checked = check(place_of_model, model, ran, seen_in, adapter=load[2]) if asked else Check()
     scores = [asdict(score_of(measurement)) for one in ran for measurement in one.measured.measurements]
     parts = _parts(ran, checked.by_place(ran))
@@ -214,27 +245,55 @@ def measured(
             "weights": weights_hash(place_of_model, load[2]),
             "ownlm": __version__,
             "limit": limit,
+            "whole": whole,
             "tasks": [{key: value for key, value in part.items() if key != "records"} for part in parts],
             "scores": scores,
             "contamination": contamination,
             "scorers": trust,
         }
         write_json(place / "scores.json", plain(written))
-        lines = [
-            {"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]
-        ]
-        write_text(place / "items.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    result = {
-        "model": model,
-        "scores": scores,
+        write_text(place / "items.jsonl", _items(parts))
+    if not whole:
+        hint = "run it again for the others with --task, and another --out"
+        raise Interrupted(f"interrupted; what was measured is saved: {plural(len(ran), 'task')}", where=str(folder), hint=hint)
+    found = {"model": model, "scores": scores, "contamination": contamination, "scorers": trust}
+    return Answer(result := _result(found, parts, folder), _text(result, parts))
+
+
+def _keeping(recorded: tuple[str, str], asked: Sequence[Any]) -> Callable[[Sequence[Ran]], object]:
+    """What records the measurements; recorded: the store, and what the model is called there."""
+    from ..watch.history import Asked, keeping
+
+    values: list[Any] = [*asked, recorded[1]]
+    return keeping(recorded[0], Asked(*values))
+
+
+def _items(parts: Sequence[Mapping[str, Any]]) -> str:
+    """All items as JSON Lines."""
+    lines = [{"task": part["task"], "shots": part["shots"], **record} for part in parts for record in part["records"]]
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _result(found: dict[str, Any], parts: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        **found,
         "long": {f"{part['task']}, {part['shots']} shots": part["long"] for part in parts if part["long"]},
         "notes": {part["task"]: list(part["notes"]) for part in parts if part["notes"]},
-        "contamination": contamination,
         "data": {part["task"]: part["data"] for part in parts if part["data"]},
-        "scorers": trust,
         "report": str(folder / "report.html"),
     }
-    return Answer(result, _text(result, parts))
+
+
+def kept(store: str | None, name: str | None) -> tuple[str, str] | None:
+    """Where scores are recorded, and what the model is called there; None for nowhere.
+
+    Raises:
+        UserError: a name without a store.
+    """
+    if store is None and name is not None:
+        raise UserError("a name is for the store, and none is given", where="--name", hint="add --store URL")
+    return None if store is None else (store, name or "")
 
 
 def _parts(ran: Sequence[Ran], seen: Mapping[tuple[str, str], dict[str, str]]) -> list[dict[str, Any]]:

@@ -137,14 +137,6 @@ def _page(candidate: str, against: str | None, results: list[GateResult]) -> Any
     for one in failed:
         report.note(f"{one.name}: {one.reason}", warning=True)
     report.section("All gates", "What each looked at, with its 95% interval, and what it was held against.")
-    rows = [
-        [
-            "yes" if one.passed else "no",
-            one.name,
-            *(f"{x:.4g}" for x in (one.value, one.low, one.high, one.limit)),
-            one.reason,
-        ]
-        for one in results
-    ]
-    report.table("Gates", ["says", "gate", "value", "low", "high", "limit", "why"], rows)
+    rows = [["yes" if one.passed else "NO", one.name, one.reason] for one in results]
+    report.table("Gates", ["says", "gate", "why"], rows)
     return report

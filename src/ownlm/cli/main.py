@@ -42,6 +42,8 @@ COMMANDS: Mapping[str, Command] = {
     "bias": Command("eval", "bias", "Measure what a model takes for granted about people"),
     "card": Command("card", "card", "Write a model's card: what it is, its data, training, scores, bias and limits"),
     "compare": Command("compare", "compare", "Models side by side: size, speed, scores, and what differences mean"),
+    "watch": Command("watch", "watch", "Evaluate a model whenever it changed; alarm where a score leaves its band"),
+    "trend": Command("trend", "trend", "How models' scores went over time, and where one left its band"),
     "predict": Command("predict", "predict", "The class of a text, the answer to a question, the word for a gap"),
     "explain": Command(
         "explain", "explain", "How a model reads a text: surprise, attention, layer by layer, what comes next"

@@ -17,9 +17,11 @@ def show(store: Annotated[str | None, STORE] = None) -> Answer:
     with Store.open(store) as opened:
         keys = sum(key.revoked is None for key in opened.keys.all())
         counts = {"keys": keys, "conversations": opened.conversations.count(), "feedback": opened.feedback.count()}
+        counts["evaluations"] = opened.evaluations.count()
         name = opened.name
     said = (
-        f"{name}: {counts['conversations']:,} conversations, {counts['feedback']:,} entries of feedback, {keys:,} keys"
+        f"{name}: {counts['conversations']:,} conversations, {counts['feedback']:,} entries of feedback, {keys:,} keys, "
+        f"{counts['evaluations']:,} evaluations"
     )
     return Answer({"store": name, **counts}, said)
 

@@ -88,11 +88,12 @@ def _found_rate(config: Path, overrides: dict) -> Answer:
 
 def _swept(config: Path, overrides: dict, sweep: Path) -> Answer:
     """The trials' settings and what they came to, best first."""
+    from ..evaluate.during import prepare
     from ..progress import say
     from ..train.config import read_train_config
     from ..train.sweep import read_sweep_config, run_sweep
 
-    result = run_sweep(read_train_config(config, overrides), read_sweep_config(sweep), say).summary
+    result = run_sweep(read_train_config(config, overrides), read_sweep_config(sweep), say, prepare).summary
     keys = list(result["trials"][0]["parameters"])
     rows = [["trial", result["metric"], *keys]]
     for row in result["trials"]:

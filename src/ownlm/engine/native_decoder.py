@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..model.adapters import adapter_layers
 from ..model.kernels.calls import ACTIVATIONS
 from ..model.layers import LayerNorm, Linear, RMSNorm
 from ..model.transformer import Block, Transformer
@@ -78,6 +79,8 @@ def runs_natively(model: Transformer) -> bool:
         and config.head_width % 16 == 0
         and config.head_width <= 1024
         and all(type(layer).forward is Linear.forward for layer in _linears(model))
+        # What an adapter adds stands beside the linear layers, where the kernels do not look.
+        and not adapter_layers(model)
         and library() is not None
     )
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from ..engine.engine import Engine
 from ..engine.measure import Speed, measure
 from ..engine.pages import PAGE
@@ -39,6 +41,7 @@ class Facts:
         use: what it can be used for.
         parameters: how many.
         weight_bytes: that its weights take as they are loaded.
+        cache_token_bytes: that keys and values of one token of a conversation take; None of a model that writes none.
         dtype: that it computes in.
         context: the most tokens that it reads.
         read_tokens_per_second: reading texts; of a model that writes, prompts.
@@ -54,6 +57,7 @@ class Facts:
     use: str
     parameters: int
     weight_bytes: int
+    cache_token_bytes: int | None
     dtype: str
     context: int
     read_tokens_per_second: float
@@ -83,6 +87,7 @@ def facts_of(subject: Subject, price_per_hour: float | None = None) -> Facts:
         use=USES[config.head],
         parameters=config.parameters(),
         weight_bytes=weight_bytes_of(subject),
+        cache_token_bytes=cache_token_bytes(config, subject.model.compute_dtype) if subject.writes else None,
         dtype=str(subject.model.compute_dtype).removeprefix("torch."),
         context=config.max_positions,
         read_tokens_per_second=read,
@@ -96,6 +101,11 @@ def facts_of(subject: Subject, price_per_hour: float | None = None) -> Facts:
 def weight_bytes_of(subject: Subject) -> int:
     """What the weights take as they are loaded."""
     return sum(weight.numel() * weight.element_size() for weight in subject.model.parameters())
+
+
+def cache_token_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """What the keys and values of one token take in all layers."""
+    return 2 * config.layers * config.kv_heads * config.head_width * dtype.itemsize
 
 
 def speeds_of(subject: Subject, requests: Sequence[int]) -> list[Speed]:

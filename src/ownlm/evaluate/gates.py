@@ -194,9 +194,16 @@ def _machine(gate: MachineGateConfig, candidate: Measures, other: Measures | Non
         if math.isnan(bound):
             return _unknown(name, bound, f"{gate.fact} of the named model was not measured")
         if not (value >= bound if words == "at least" else value <= bound):
-            return GateResult(name, False, value, value, value, bound, f"{value:,.4g} is not {words} {bound:,.4g}")
-    shown = " and ".join(f"{words} {bound:,.4g}" for words, bound in bounds)
-    return GateResult(name, True, value, value, value, bounds[0][1], f"{value:,.4g} is {shown}")
+            return GateResult(
+                name, False, value, value, value, bound, f"{_figure(value)} is not {words} {_figure(bound)}"
+            )
+    shown = " and ".join(f"{words} {_figure(bound)}" for words, bound in bounds)
+    return GateResult(name, True, value, value, value, bounds[0][1], f"{_figure(value)} is {shown}")
+
+
+def _figure(value: float) -> str:
+    """A fact: bytes and counts in full, seconds and rates by their first figures."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _never_again(gate: NeverAgainConfig, answer: str | None) -> GateResult:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError, UserError
@@ -16,7 +16,7 @@ from .subject import Subject
 from .suites import find_data, read_task, tasks_of
 from .task import Item, Measured, TaskConfig, choose, read_items
 
-# A task, the file of its items, those to measure, and those that examples come from, where they are others.
+# A task, the file of its items, all of these, and those that examples come from, where they are others.
 _Read = tuple[TaskConfig, Path, list[Item], list[Item] | None]
 
 
@@ -46,6 +46,31 @@ class Ran:
     items: Sequence[Item] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Tasks whose files and data are read and found good.
+
+    Attributes:
+        tasks: each with its name as asked for, its file, all its items and, where they do not come from these, those that examples come from.
+        harness: names of tasks of the lm-evaluation-harness.
+        data, shots, limit: as asked.
+        named: tasks that were asked for by name, not by a suite: these must be possible.
+        most: of the items that would be measured, only so many are.
+    """
+
+    tasks: Sequence[tuple[str, *_Read]]
+    harness: Sequence[str]
+    data: Path | None = None
+    shots: Sequence[int] = (0,)
+    limit: int | None = None
+    named: Sequence[str] = ()
+    most: int | None = None
+
+    def shortened(self, items: int) -> Ready:
+        """The same with so many items of each task at most, to see whether a model can do it."""
+        return replace(self, most=items)
+
+
 def run_tasks(
     subject: Subject,
     tasks: Sequence[str],
@@ -70,28 +95,52 @@ def run_tasks(
         ConfigError, DataError: a task's file or data is wrong.
         ModelError: the model cannot do it.
     """
+    return list(run_ready(subject, read_tasks(tasks, suites=suites, data=data, shots=shots, limit=limit)))
+
+
+def read_tasks(
+    tasks: Sequence[str],
+    *,
+    suites: Sequence[str] = (),
+    data: Path | None = None,
+    shots: Sequence[int] = (0,),
+    limit: int | None = None,
+) -> Ready:
+    """Reads all that ``run_tasks`` needs but the model, so that a wrong name at the end is told at once.
+
+    Arguments and errors are those of ``run_tasks``, but for ModelError.
+    """
     names = tasks_of(tasks, suites)
     if not names:
         raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
     if any(count < 0 for count in shots) or not shots:
         raise UserError("worked examples are counted from 0", where="shots")
-    # All is read before anything runs: a wrong name at the end is told at once.
-    read = [(name, *_read(name, data, limit)) for name in names if not name.startswith(PREFIX)]
-    for name, task, *_ in read:
-        if name in tasks:
+    counts = tuple(dict.fromkeys(shots))
+    read = [(name, *_read(name, data)) for name in names if not name.startswith(PREFIX)]
+    for _, task, _, items, pool in read:
+        choose(task, items[:limit], pool, max(counts) if task.takes_examples else 0)
+    harness = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    return Ready(read, harness, data, counts, limit, tuple(tasks))
+
+
+def run_ready(subject: Subject, ready: Ready) -> Iterator[Ran]:
+    """What ``run_tasks`` gives, one after another as it is measured.
+
+    Raises:
+        ModelError: the model cannot do it.
+    """
+    for name, task, *_ in ready.tasks:
+        if name in ready.named:
             task.check(subject)
-    found = _harness(
-        subject, [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)], data, shots, limit
-    )
-    for name, task, path, items, pool in read:
-        if why := None if name in tasks else _why_not(task, subject):
+    yield from _harness(subject, ready)
+    for name, task, path, items, pool in ready.tasks:
+        if why := None if name in ready.named else _why_not(task, subject):
             # A suite is for models of all sorts, and with what is installed.
-            found.append(Ran(task.name, 0, Measured([], [], notes=[why]), task.about, task.source, task.licence))
+            yield Ran(task.name, 0, Measured([], [], notes=[why]), task.about, task.source, task.licence)
             continue
-        for count in dict.fromkeys(shots) if task.takes_examples else (0,):
-            chosen, examples = choose(task, items, pool if count else None, count)
-            found.append(run_task(subject, task, chosen, examples, path))
-    return found
+        for count in ready.shots if task.takes_examples else (0,):
+            chosen, examples = choose(task, items[: ready.limit], pool if count else None, count)
+            yield run_task(subject, task, chosen[: ready.most], examples, path)
 
 
 def run_task(
@@ -137,14 +186,12 @@ def score_of(measurement: Measurement) -> Score:
     )
 
 
-def _harness(
-    subject: Subject, names: Sequence[str], folder: Path | None, shots: Sequence[int], limit: int | None
-) -> list[Ran]:
+def _harness(subject: Subject, ready: Ready) -> list[Ran]:
     """Tasks of the harness, whose own files may stand in the folder of --data."""
     found = []
-    for count in dict.fromkeys(shots) if names else ():
+    for count in ready.shots if ready.harness else ():
         by_task: dict[str, list[Measurement]] = {}
-        for one in run_harness(subject, names, folder=folder, shots=count, limit=limit):
+        for one in run_harness(subject, ready.harness, folder=ready.data, shots=count, limit=ready.most or ready.limit):
             by_task.setdefault(one.task, []).append(one)
         about = "a task of the lm-evaluation-harness"
         found += [Ran(task, count, Measured(ones, []), about, cuts=True) for task, ones in by_task.items()]
@@ -172,10 +219,10 @@ def read_with_items(
     names = [name for name in tasks_of(tasks, suites) if not name.startswith(PREFIX)]
     if not names:
         raise UserError("which tasks?", where="task", hint="name a task, or a suite such as core")
-    return {task.name: (task, items) for task, _, items, _ in (_read(name, data, limit) for name in names)}
+    return {task.name: (task, items[:limit]) for task, _, items, _ in (_read(name, data) for name in names)}
 
 
-def _read(name: str, data: Path | None, limit: int | None) -> _Read:
+def _read(name: str, data: Path | None) -> _Read:
     task, folder = read_task(name)
     path = find_data(task.data, folder, data, task.name)
     items = read_items(path, task.columns)
@@ -184,4 +231,4 @@ def _read(name: str, data: Path | None, limit: int | None) -> _Read:
     pool = None
     if task.shots.data is not None:
         pool = read_items(find_data(task.shots.data, folder, data, task.name), task.columns)
-    return task, path, items[:limit], pool
+    return task, path, items, pool

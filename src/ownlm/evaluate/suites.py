@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ..config import Config, read_yaml, validate
+from ..config_lines import line_of
 from ..errors import ConfigError, DataError, UserError, nearest
 from .kinds import KINDS
 from .shipped import shipped
@@ -61,7 +62,9 @@ def read_task(name: str) -> tuple[TaskConfig, Path]:
     if kind not in KINDS:
         what = "'kind' is missing" if kind is None else f"unknown kind '{kind}'"
         near = None if kind is None else nearest(str(kind), list(KINDS))
-        raise ConfigError(what, where=f"kind in {path}", hint=near or f"one of: {', '.join(KINDS)}")
+        line = line_of(path, ["kind"], lambda value: True)
+        where = f"kind in {path}" + (f":{line}" if line else "")
+        raise ConfigError(what, where=where, hint=near or f"one of: {', '.join(KINDS)}")
     return validate(KINDS[kind], values, source=str(path)), path.parent
 
 

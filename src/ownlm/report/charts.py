@@ -13,9 +13,28 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..units import format_count, format_number
+
+
+class Chart(Protocol):
+    """What a page draws."""
+
+    @property
+    def title(self) -> str:
+        """What is shown."""
+        ...
+
+    @property
+    def caption(self) -> str:
+        """One sentence that tells a reader what to see."""
+        ...
+
+    def svg(self) -> str:
+        """The drawing."""
+        ...
+
 
 Points = Sequence[tuple[float, float]]
 """The points of one line, as (x, y), in order of x."""
@@ -69,7 +88,7 @@ class LineChart:
 
     def svg(self) -> str:
         """The drawing."""
-        with _figure(3.1) as (figure, axes):
+        with drawing(3.1) as (figure, axes):
             ends = []
             for number, (name, points) in enumerate(self.lines.items()):
                 finite = [p for p in points if math.isfinite(p[1])]
@@ -80,14 +99,14 @@ class LineChart:
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.margins(x=0.03)
             if self.log:
-                _label_powers(axes)
+                label_powers(axes)
             else:
-                axes.yaxis.set_major_formatter(_plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
+                axes.yaxis.set_major_formatter(plain_numbers(max((abs(y) for y in axes.get_ylim()), default=1)))
             if len(self.lines) > 1:
                 place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "ncols": 3}
                 axes.legend(**place, frameon=False, labelcolor=MUTED, handlelength=1.4, columnspacing=1.2)
-            _label_ends(axes, ends)
-            return _finish(figure, self.title, self.describe())
+            label_ends(axes, ends)
+            return finished(figure, self.title, self.describe())
 
     def _draw_line(self, axes: Any, number: int, name: str, points: Points) -> tuple[float, float]:
         """Draws one line and returns where it ends."""
@@ -128,7 +147,7 @@ class BarChart:
         """The drawing."""
         values = [value for _, value in self.bars]
         whole = (values[0] if self.funnel else sum(values)) if values else 0
-        with _figure(0.55 + 0.34 * max(1, len(values))) as (figure, axes):
+        with drawing(0.55 + 0.34 * max(1, len(values))) as (figure, axes):
             places = range(len(values))
             axes.barh(places, values, height=0.62, color=SERIES[0])
             axes.set_yticks(places, [_shortened(name) for name, _ in self.bars])
@@ -142,7 +161,7 @@ class BarChart:
                 share = f" · {_percent(value / whole)}" if whole else ""
                 text = f"{_short_number(value)}{share}"
                 axes.annotate(text, (value, place), xytext=(5, 0), textcoords="offset points", va="center", color=MUTED)
-            return _finish(figure, self.title, self.describe())
+            return finished(figure, self.title, self.describe())
 
 
 def inline_svg(svg: str, prefix: str) -> str:
@@ -157,7 +176,7 @@ def _prefixed(ids: str, prefix: str) -> str:
 
 
 @contextmanager
-def _figure(height: float) -> Iterator[tuple[Any, Any]]:
+def drawing(height: float) -> Iterator[tuple[Any, Any]]:
     """An empty figure of the page's look, 5.4 inches wide."""
     # The first import on a machine announces that it builds its font cache; that is no news for our user.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -193,7 +212,7 @@ def _figure(height: float) -> Iterator[tuple[Any, Any]]:
         yield figure, figure.add_subplot()
 
 
-def _finish(figure: Any, title: str, description: str) -> str:
+def finished(figure: Any, title: str, description: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -210,7 +229,7 @@ def _finish(figure: Any, title: str, description: str) -> str:
     return opening + head + svg[svg.index(">") + 1 :].strip()
 
 
-def _plain_numbers(largest: float) -> Any:
+def plain_numbers(largest: float) -> Any:
     """Writes an axis's small numbers with one common power of ten: 2e-4, 1.5e-4."""
     from matplotlib.ticker import FuncFormatter
 
@@ -219,18 +238,18 @@ def _plain_numbers(largest: float) -> Any:
     return FuncFormatter(lambda value, _: f"{value / 10**power:,.6g}{tail if value else ''}")
 
 
-def _label_powers(axes: Any) -> None:
+def label_powers(axes: Any) -> None:
     """Labels a logarithmic axis with plain numbers; its own labels would be formulas."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axes.get_ylim()
     if high < 100 * low:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(_plain_numbers(1))
+    axes.yaxis.set_major_formatter(plain_numbers(1))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
+def label_ends(axes: Any, ends: Sequence[tuple[float, float, str]]) -> None:
     """Writes each line's last value to its right, moved apart where two would touch."""
     to_points = 72 / axes.figure.dpi
     least = -math.inf

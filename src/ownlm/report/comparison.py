@@ -12,6 +12,7 @@ FACTS = (
     ("can be used for", "use", str),
     ("parameters", "parameters", lambda n: f"{n / 1e6:,.1f} M"),
     ("weights", "weight_bytes", lambda n: f"{n / 1e6:,.0f} MB"),
+    ("a conversation of 1,000 tokens", "cache_token_bytes", lambda n: f"{n / 1e3:,.1f} MB more"),
     ("computes in", "dtype", str),
     ("context", "context", lambda n: f"{n:,} tokens"),
     ("reads", "read_tokens_per_second", lambda n: f"{n:,.0f} tokens/s"),

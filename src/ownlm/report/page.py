@@ -19,7 +19,7 @@ from typing import Any
 
 from ..files import write_text
 from ..units import format_number
-from .charts import BarChart, LineChart, inline_svg
+from .charts import Chart, inline_svg
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Report:
         """Begins a section; what is added next stands in it."""
         self._sections.append(Section(heading, text))
 
-    def chart(self, chart: LineChart | BarChart) -> None:
+    def chart(self, chart: Chart) -> None:
         """A chart; several in a row stand side by side where there is room."""
         self._charts += 1
         svg = inline_svg(chart.svg(), f"chart-{self._charts}")

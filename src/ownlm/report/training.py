@@ -12,6 +12,7 @@ from ..config import flatten, read_yaml
 from ..files import read_json
 from ..units import format_bytes, format_count, format_number, format_seconds, plural
 from .charts import BarChart, LineChart, Points
+from .evaluated import add_evaluations
 from .held_out import NAMES, add_held_out
 from .memorisation import SOURCE, add_memorisation
 from .overfitting import Fit, add_gap, add_measures, judge_fit
@@ -67,6 +68,7 @@ def training_report(run_folder: Path, title: str = "Training report", about: str
         report.summary(paragraph)
     report.figures(_key_figures(metrics, run))
     _add_curves(report, metrics, told)
+    add_evaluations(report, metrics)
     add_held_out(report, _optional_json(run_folder / "held_out.json"))
     add_memorisation(report, run.get("memorisation") or {})
     if samples:

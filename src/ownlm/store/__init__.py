@@ -1,8 +1,9 @@
-"""The store: API keys, what was used, conversations and feedback, in SQLite or PostgreSQL.
+"""The store: API keys, what was used, conversations, feedback and evaluations, in SQLite or PostgreSQL.
 
-``Store.open(url)`` is the way in; ``store.keys``, ``store.usage``, ``store.conversations`` and ``store.feedback`` are
-its parts, and what they give back are the frozen records of ``records``. A call that writes returns once the database
-says that the write is durable, so what was acknowledged outlives the process. All of it may be called from many threads
+``Store.open(url)`` is the way in; ``store.keys``, ``store.usage``, ``store.conversations``, ``store.feedback`` and
+``store.evaluations`` are its parts, and what they give back are the frozen records of ``records``. A call that writes
+returns once the database says that the write is durable, so what was acknowledged outlives the process. All of it may be
+called from many threads
 and from many processes at once.
 """
 
@@ -11,7 +12,18 @@ from __future__ import annotations
 from ..errors import MissingExtra
 
 try:
-    from .records import Answer, ApiKey, Conversation, Feedback, Purged, Rating, Role, Usage
+    from .records import (
+        Answer,
+        ApiKey,
+        Conversation,
+        Evaluation,
+        Feedback,
+        Purged,
+        Rating,
+        Role,
+        StoredScore,
+        Usage,
+    )
     from .store import Store, default_url
 except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] not in ("sqlalchemy", "alembic"):
@@ -22,11 +34,13 @@ __all__ = [
     "Answer",
     "ApiKey",
     "Conversation",
+    "Evaluation",
     "Feedback",
     "Purged",
     "Rating",
     "Role",
     "Store",
+    "StoredScore",
     "Usage",
     "default_url",
 ]

@@ -131,3 +131,50 @@ class Purged:
 
     conversations: int
     feedback: int
+
+
+@dataclass(frozen=True)
+class StoredScore:
+    """One metric of one task, as an evaluation found it.
+
+    Attributes:
+        task, metric, shots, value, low, high, n, best: as in a score; NaN for what is no number.
+        content: the hash of the items and of how they are shown; only scores of the same content compare.
+        higher_is_better: None where neither is.
+        influences: what each unit of evidence adds to the value, as float32; empty where it is not kept.
+    """
+
+    task: str
+    metric: str
+    shots: int
+    value: float
+    low: float
+    high: float
+    n: int
+    content: str = ""
+    higher_is_better: bool | None = None
+    best: float | None = None
+    influences: bytes = b""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of a model.
+
+    Attributes:
+        model: the model's name, as its user wrote it.
+        release: the hash of what was measured: weights, tokenizer, settings.
+        scores: in their order.
+        asked: the hash of what was asked for: tasks, examples, items.
+        conditions: how it was measured: suites, tasks, dtype, ...
+        created: None for now.
+        id: "" for one that the store is to name.
+    """
+
+    model: str
+    release: str
+    scores: Sequence[StoredScore]
+    asked: str = ""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    created: datetime | None = None
+    id: str = ""

@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..files import home
 from .conversations import Conversations
 from .database import Database
+from .evaluations import EvaluationBook
 from .feedback import FeedbackBook
 from .keys import Keys
 from .records import Purged
@@ -38,6 +39,7 @@ class Store:
         usage: what each key has used.
         conversations: with their answers.
         feedback: on those answers.
+        evaluations: of models.
     """
 
     def __init__(self, database: Database, redaction: Redaction) -> None:
@@ -47,6 +49,7 @@ class Store:
         self.usage = UsageCounters(database)
         self.conversations = Conversations(database, redaction)
         self.feedback = FeedbackBook(database, redaction)
+        self.evaluations = EvaluationBook(database)
 
     @classmethod
     def open(cls, url: str | None = None, *, redact: bool | PersonalOptions = True) -> Store:

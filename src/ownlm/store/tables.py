@@ -11,14 +11,17 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -124,4 +127,40 @@ FEEDBACK = Table(
     Column("correction", Text, nullable=False),
     Column("created", Moment, nullable=False),
     Index(None, "created"),
+)
+
+EVALUATIONS = Table(
+    "evaluations",
+    METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("model", Text, nullable=False),
+    # The hash of what was measured: weights, tokenizer, settings.
+    Column("release", String(64), nullable=False),
+    # The hash of what was asked for, by which one knows when it is due again.
+    Column("asked", String(64), nullable=False),
+    # How it was measured, in words for people.
+    Column("conditions", JSON, nullable=False),
+    Column("created", Moment, nullable=False),
+    Index(None, "model", "created"),
+)
+
+SCORES = Table(
+    "scores",
+    METADATA,
+    Column("evaluation_id", String(32), ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("task", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("shots", Integer, nullable=False),
+    # The hash of the items and of how they are shown: only scores of the same content compare.
+    Column("content", String(64), nullable=False),
+    # Null where it is no number.
+    Column("value", Double),
+    Column("low", Double),
+    Column("high", Double),
+    Column("n", BigInteger, nullable=False),
+    Column("higher_is_better", Boolean),
+    Column("best", Double),
+    # Four bytes a unit of evidence: what it adds to the value, for comparing two evaluations unit by unit.
+    Column("influences", LargeBinary),
 )

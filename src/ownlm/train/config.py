@@ -150,6 +150,36 @@ class ValidateConfig(Config):
     """At most about this many tokens a validation, always the same ones; none is all of them."""
 
 
+class EvaluateConfig(Config):
+    """Tasks that are measured while the run goes on: before the first step, on the way, and after the last."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; none is four times in the run."""
+    tasks: list[str] = Field(default_factory=list)
+    """Names of tasks, or task files ending in .yaml, as 'ownlm eval --task' takes them."""
+    suites: list[str] = Field(default_factory=list)
+    """Names of suites, whose tasks are measured as well."""
+    shots: list[int] = Field(default_factory=lambda: [0])
+    """Worked examples before each item; each number is measured."""
+    limit: int | None = Field(default=None, ge=1)
+    """The most items of a task: the first ones; none is all of them."""
+    data: str | None = None
+    """The folder that holds the tasks' data."""
+
+    @field_validator("tasks", "suites", "shots", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
+
+    @model_validator(mode="after")
+    def _sound(self) -> EvaluateConfig:
+        if not self.tasks and not self.suites:
+            raise ValueError("name a task or a suite, such as suites: [core]")
+        if not self.shots or min(self.shots) < 0:
+            raise ValueError("shots: worked examples are counted from 0")
+        return self
+
+
 class CheckpointConfig(Config):
     """When the run is saved."""
 
@@ -228,6 +258,8 @@ class TrainConfig(Config):
     """auto, cpu, cuda or cuda:N."""
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     """When the held-out loss is measured."""
+    evaluate: EvaluateConfig | None = None
+    """Measure tasks while the run goes on, on the averaged weights where there are any; none is not to."""
     canaries: CanaryConfig | None = None
     """Put invented facts among the training data and measure at the end how many the model knows by heart; none is not
     to."""
@@ -288,6 +320,7 @@ MAY_CHANGE = (
     "validate.every",
     "validate.patience",
     "validate.tokens",
+    "evaluate",
     "track",
     "device",
     "micro_batch_tokens",

@@ -24,13 +24,15 @@ from ..model.transformer import Transformer
 from ..progress import Progress
 from ..tokens.batch import Batch
 from ..tokens.loader import Loader
-from ..units import plural
+from ..units import format_seconds, plural
 from . import checkpoint
 from .background import BackgroundWriter
 from .best import check_measured, enter_best, in_words
 from .checkpoint import Saved, TrainingState
 from .config import TrainConfig
 from .data import TrainingData
+from .evaluation import TRIED, Evaluations, is_due, is_made, tracked
+from .evaluation import in_words as told
 from .gradient import Gradients
 from .inspection import save_step
 from .ledger import Ledger
@@ -62,6 +64,7 @@ class Loop:
         micro_batch_tokens: tokens in memory at once.
         say: tells the user something.
         workers: who trains together.
+        evaluations: measure tasks on the way; None for none.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Loop:
         micro_batch_tokens: int,
         say: Callable[[str], None],
         workers: Workers = ALONE,
+        evaluations: Evaluations | None = None,
     ) -> None:
+        self._evaluations = evaluations
         self.config, self.objective, self.run, self.saved, self.data = config, objective, run, saved, data
         self.loader, self.validation, self.ledger, self.state = data.loader, data.validation, ledger, state
         self.steps, self.say = steps, say
@@ -95,6 +100,7 @@ class Loop:
         tenth = max(1, -(-steps // 10))
         self.validate_every = config.validate_.every or tenth
         self.checkpoint_every = config.checkpoint.every or tenth
+        self.evaluate_every = (config.evaluate and config.evaluate.every) or max(1, -(-steps // 4))
         self.metrics = run / "metrics.jsonl"
         self._trackers = make_trackers(config, run, say) if workers.first else Trackers({}, say)
         self._asked_to_stop: str | None = None
@@ -124,6 +130,7 @@ class Loop:
             checkpoint.metrics_tail(self.metrics, self.state.metrics_bytes)
         if self.state.step == 0 and self.validation is not None:
             self._validate()
+        self._evaluate_first()
         title = "Training"
         shown = self._progress(title)
         with Signals(quiet=not self.workers.first) as signals, shown as progress:
@@ -131,17 +138,58 @@ class Loop:
                 loss = self._step(signals)
                 progress.update(self.state.step, note=f"loss {loss:.3f}")
                 improved = self._validate() if self._validates_now() else False
+                last = self._at_its_end
+                left = not self._evaluate(signals, last)
                 if self.workers.count == 1:
                     # Several agree on it within the step.
                     self._asked_to_stop = signals.received
-                last = self.state.step == self.steps or self.state.stopped is not None
                 due = self.state.step % self.checkpoint_every == 0 or self.state.step == self._stable
                 if improved or last or self._asked_to_stop or due:
                     self._save()
-                if self._asked_to_stop and not last:
+                if self._asked_to_stop and (left or not last):
                     if self._writer is not None:
                         self._writer.wait()
                     raise _stopped_by(self._asked_to_stop, self.state.step, self.steps)
+
+    @property
+    def _at_its_end(self) -> bool:
+        return self.state.step == self.steps or self.state.stopped is not None
+
+    def _evaluate_first(self) -> None:
+        """What is due where the run stands and was not made: before the first step, or by who was killed or left then.
+
+        Raises:
+            ModelError: the model cannot do a task; nothing is trained then.
+        """
+        if self._evaluations is None:
+            return
+        here = self.workers.first and is_made(checkpoint.last_metrics(self.metrics), self.state.step)
+        if not self.workers.agreed(here) and is_due(self.evaluate_every, self.state.step, self._at_its_end):
+            self._evaluate(None, last=True)
+        else:
+            # It may be another config than the one before.
+            self._evaluations.scores(lambda: False, TRIED)
+
+    def _evaluate(self, signals: Signals | None, last: bool) -> bool:
+        """Measures the tasks where that is due; returns False where a signal ended it, which is then to end the run."""
+        if self._evaluations is None or not is_due(self.evaluate_every, self.state.step, last):
+            return True
+
+        def stops() -> bool:
+            return signals is not None and (signals.received or self._asked_to_stop) is not None
+
+        began = time.perf_counter()
+        scores = self._evaluations.scores(stops)
+        if scores is None:
+            assert signals is not None
+            self._asked_to_stop = self.workers.agreed(signals.received or self._asked_to_stop)
+            return False
+        self._write(step=self.state.step, scores=scores)
+        took = format_seconds(time.perf_counter() - began)
+        for line in told(scores):
+            self.say(f"step {self.state.step}: {line}")
+        self.say(f"evaluated in {took}")
+        return True
 
     def _writes_in_background(self) -> bool:
         chosen = self.config.checkpoint.background
@@ -319,7 +367,7 @@ class Loop:
             return
         with storage_errors(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
-        self._trackers.log(values["step"], finite(values))
+        self._trackers.log(values["step"], finite(values | tracked(values.get("scores", ()))))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from .. import __version__
 from ..devices import machine, peak_memory_bytes
 from ..errors import DamagedError, DataError
 from ..files import new_folder, read_json, verify_folder, write_json
-from ..model.adapters import attach, merge
-from ..model.checkpoint import load_model_folder, save_state_folder
-from ..model.config import ModelConfig
+from ..model.adapters import merge
+from ..model.checkpoint import save_state_folder
 from ..model.quantized import quantized_layers
 from ..model.transformer import Transformer
 from ..report.memorisation import memorisation_verdict
@@ -31,6 +30,7 @@ from .loop import Loop
 from .memory import release_freed_pages
 from .repeats import passes
 from .sharding import gathered_all
+from .whole import with_adapter
 
 # Of a run's summary, what goes with its model wherever it is copied to; nothing that differs when the run is repeated here.
 KEPT = (
@@ -78,7 +78,7 @@ def _write_result(
     """Writes model, summary and report; weights: the trained ones, whole, by our names."""
     state, shape, dtype = loop.state, loop.model.config, None
     if config.adapter is not None and base is not None:
-        model = _with_adapter(config, shape, weights, base)
+        model = with_adapter(config, shape, weights, base)
         with new_folder(folder / "adapter") as new:
             checkpoint.write_adapter(new, model, config.adapter, config.base or "")
         merge(model)
@@ -148,18 +148,6 @@ def _stored_dtype(base: Path | None) -> torch.dtype | None:
     return getattr(torch, str(name), None)
 
 
-@torch.no_grad()
-def _with_adapter(config: TrainConfig, shape: ModelConfig, weights: Mapping[str, Tensor], base: Path) -> Transformer:
-    """The base as it is stored, with the trained adapter, and what else was trained, beside it."""
-    assert config.adapter is not None
-    model = load_model_folder(base, config=shape, seed=config.seed)
-    attach(model, config.adapter, config.seed)
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            parameter.copy_(weights[name])
-    return model
-
-
 def _summary(config: TrainConfig, folder: Path, loop: Loop) -> dict[str, Any]:
     metrics = checkpoint.last_metrics(folder / "metrics.jsonl")
     steps = [line for line in metrics if "loss" in line]
@@ -212,7 +200,9 @@ def _planned(config: TrainConfig, folder: Path) -> dict[str, Any] | None:
 def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
     """Of a config, what decides memory and speed."""
     return {
-        key: value for key, value in config.items() if key not in ("out", "seed", "track", "validate", "checkpoint")
+        key: value
+        for key, value in config.items()
+        if key not in ("out", "seed", "track", "validate", "evaluate", "checkpoint")
     }
 
 

@@ -39,6 +39,7 @@ from .checkpoint import Saved, TrainingState
 from .config import TrainConfig, plain
 from .data import TrainingData, prepare_data
 from .ema import Ema
+from .evaluation import Evaluations, Prepare, prepared
 from .folder import CONFIG, Run, Say, check_config, check_place, finished_run, locked, logged
 from .loop import Loop
 from .memory import auto_micro_batch_tokens, prepare_memory
@@ -49,11 +50,17 @@ from .schedule import Plan, continued, continues_from, first_plan
 from .setup import Setup, set_up
 from .sharding import shard_model
 from .signals import leaving_at_once
+from .whole import whole_copy
 from .workers import Workers, joined_workers, own_device
 
 
-def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
+def run_training(config: TrainConfig, say: Say = progress.say, prepare: Prepare | None = None) -> Run:
     """Trains, or goes on where an earlier call on the same folder stopped; a finished run is only read.
+
+    Args:
+        config: the run's.
+        say: tells the user something.
+        prepare: reads the tasks of ``config.evaluate``.
 
     Raises:
         UserError: config, data, model or tokenizer do not fit; the folder holds another run; another process trains it.
@@ -62,10 +69,10 @@ def run_training(config: TrainConfig, say: Say = progress.say) -> Run:
         Terminated: SIGTERM; the run is saved.
     """
     with leaving_at_once(), joined_workers() as workers:
-        return _run(config, Path(config.out), workers, say if workers.first else _nothing)
+        return _run(config, Path(config.out), workers, say if workers.first else _nothing, prepare)
 
 
-def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
+def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say, prepare: Prepare | None) -> Run:
     """One worker's part of the run."""
     check_place(config, folder)
     with locked(folder) if workers.first else contextlib.nullcontext():
@@ -84,6 +91,7 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             setup = set_up(config)
             for note in setup.objective.notes:
                 say(note)
+            measure = prepared(config.evaluate, prepare, setup.tokenizer, say)
             data = prepare_data(config, setup, say)
             check_best(config.validate_.best, setup.objective, data.validation is not None)
         micro_batch_tokens = _micro_batch(config, setup.shape, device)
@@ -112,6 +120,9 @@ def _run(config: TrainConfig, folder: Path, workers: Workers, say: Say) -> Run:
             micro_batch_tokens=state.micro_batch_tokens or micro_batch_tokens,
             say=say,
             workers=workers,
+            evaluations=None
+            if measure is None
+            else Evaluations(measure, saved, workers, lambda: whole_copy(config, saved, setup.base, workers)),
         )
         _announce(loop, say)
         loop.train()

@@ -14,12 +14,19 @@ from ..progress import say
 
 
 @contextlib.contextmanager
-def leaving_at_once() -> Iterator[None]:
-    """Inside the block SIGTERM comes out as an error, as Ctrl-C does by itself, so that nothing is left half written."""
+def leaving_at_once(
+    message: str = "stopped; all that is trained is saved", hint: str = "the same command goes on"
+) -> Iterator[None]:
+    """Inside the block SIGTERM comes out as an error, as Ctrl-C does by itself, so that nothing is left half written.
+
+    Args:
+        message: what the error says.
+        hint: what to do then.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ended = Terminated("stopped; all that is trained is saved", hint="the same command goes on")
+    ended = Terminated(message, hint=hint)
     asked = []
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -32,6 +32,7 @@ from ..files import remove_partial, storage_errors, write_json, write_text
 from ..report.runs import comparison_report
 from ..tokens.dataset import is_dataset
 from .config import TrainConfig, plain, read_train_config
+from .evaluation import Prepare
 from .folder import SWEEP, locked
 from .objectives import make_objective
 from .run import run_training
@@ -106,10 +107,16 @@ def read_sweep_config(source: str | Path | dict[str, Any]) -> SweepConfig:
     return validate(SweepConfig, values, source=None if isinstance(source, dict) else str(source))
 
 
-def run_sweep(config: TrainConfig, sweep: SweepConfig, say: Say) -> Sweep:
+def run_sweep(config: TrainConfig, sweep: SweepConfig, say: Say, prepare: Prepare | None = None) -> Sweep:
     """Makes the trials that are not made yet, and writes the table and the page after each.
 
     A trial whose loss is no finite number has failed, and the sweep goes on.
+
+    Args:
+        config: what all trials have.
+        sweep: what they differ in.
+        say: tells the user something.
+        prepare: reads the tasks of ``config.evaluate``.
 
     Raises:
         MissingExtra: optuna is not installed.
@@ -130,7 +137,7 @@ def run_sweep(config: TrainConfig, sweep: SweepConfig, say: Say) -> Sweep:
                 f"trial {trial.number + 1} of {sweep.trials}: "
                 + ", ".join(f"{key}={_shown(values[key])}" for key in values)
             )
-            value = _run_trial(config, sweep, folder, trial.number, values, say)
+            value = _run_trial(config, sweep, folder, trial.number, values, say, prepare)
             if value is None:
                 study.tell(trial, state=_states().FAIL)
             else:
@@ -197,12 +204,18 @@ def _suggested(trial: optuna.Trial, key: str, sweep: SweepConfig) -> Any:
 
 
 def _run_trial(
-    config: TrainConfig, sweep: SweepConfig, folder: Path, number: int, values: dict[str, Any], say: Say
+    config: TrainConfig,
+    sweep: SweepConfig,
+    folder: Path,
+    number: int,
+    values: dict[str, Any],
+    say: Say,
+    prepare: Prepare | None,
 ) -> float | None:
     """The trial's measure, or None where its loss came to be no number."""
     run = folder / f"trial-{number:03}"
     try:
-        done = run_training(read_train_config(merge(plain(config), values | {"out": str(run)})), say=say)
+        done = run_training(read_train_config(merge(plain(config), values | {"out": str(run)})), say, prepare)
     except OwnlmError as error:
         # The subclasses are a user's mistake, a full disk, Ctrl-C: no other trial would do better.
         if type(error) is not OwnlmError:
