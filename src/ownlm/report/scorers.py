@@ -35,7 +35,7 @@ def add_scorers(report: Report, scorers: Sequence[Mapping[str, Any]]) -> None:
             if one[key]:
                 with report.fold(title):
                     report.table("Share of cases that it has right", *_figures(column, one[key]))
-        if one["groups"]:
+        if one.get("groups"):
             with report.fold(f"'{name}' on harmless texts that name groups of people"):
                 report.table(
                     "Mean score, and how well it tells these texts from insults of the group (AUC) and from other toxic texts (BPSN)",
