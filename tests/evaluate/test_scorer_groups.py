@@ -51,6 +51,7 @@ def test_copies_have_another_group_and_the_same_class() -> None:
 def test_frames_are_filled() -> None:
     assert filled("{a_one} met {many}.", "atheist/atheists") == "An atheist met atheists."
     assert filled("the {one} left", "gay -", ("man", "men")) == "The gay man left"
+    assert forms("left-handed -") == ("left-handed person", "left-handed people")
     assert filled("{many} left", "deaf -") == "Deaf people left"
 
 

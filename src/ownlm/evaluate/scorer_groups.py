@@ -139,7 +139,10 @@ def filled(frame: str, name: str, noun: tuple[str, str] = NOUNS[0]) -> str:
 def forms(name: str, noun: tuple[str, str] = NOUNS[0]) -> tuple[str, str]:
     """A group's singular and plural; see ``filled``."""
     one, _, many = name.partition("/")
-    return (one.replace("-", noun[0]), one.replace("-", noun[1])) if not many else (one, many)
+    if many:
+        return one, many
+    adjective = one.removesuffix("-")
+    return adjective + noun[0], adjective + noun[1]
 
 
 def _rounds() -> Iterator[list[Example]]:
