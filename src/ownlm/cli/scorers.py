@@ -69,6 +69,8 @@ def _data(scorer: Scorer) -> dict[str, Any]:
 
 
 def _text(scorer: Scorer) -> str:
+    from ..evaluate.scorers import spread
+
     report = scorer.report
     parts = [f"{scorer.name}: {report.measures}"]
     for title, figures in (
@@ -82,6 +84,8 @@ def _text(scorer: Scorer) -> str:
                 (one.name, f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}", f"{one.n:,}") for one in figures
             ]
             parts.append(f"{title}\n{columns(rows)}")
+    if report.groups:
+        parts.append("\n".join(["Harmless texts that name groups of people", *(f"  {x}" for x in spread(report))]))
     if report.errors:
         parts.append("\n".join(["Known errors", *(f"  {text}" for text in report.errors)]))
     return "\n\n".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from ..train.run import run_training
 from .classes import MetricName, class_measurements
 from .hatecheck import cases, check, known_errors
 from .scorer_data import READERS, Example, Parts, read_parts
-from .scorers import FILE, Figure, Scorer, ScorerReport, scorers_folder
+from .scorer_groups import added, group_errors, group_figures
+from .scorers import FILE, Figure, Scorer, ScorerReport, Source, scorers_folder
 from .statistics import interval
 from .task import Item
 
@@ -44,6 +46,8 @@ OF_DATA: dict[str, tuple[str, ...]] = {
         "The labels of its tweets follow dialect: annotators called harmless tweets in African American English offensive far "
         "more often than others (Sap et al. 2019), and a model that learns from them does so too.",
         "Its tweets were found by a list of slurs, so hate without such words is rare among them.",
+        "That groups' names are evidence of nothing it learned from short sentences made by templates; in other texts a name may "
+        "still count.",
     ),
     "sentiment": (
         "It learned from film reviews: what is good or bad elsewhere, such as a long wait, it may not know.",
@@ -85,11 +89,13 @@ def train_scorer(
     if out.exists() and not (out / FILE).is_file():
         raise UserError("something else stands here already", where=str(out), hint="give another --out")
     parts = read_parts(name, data, limit)
+    if name == "toxicity":
+        parts = with_groups(parts)
     work = home() / "cache" / "scorers" / name
     changes = merge(changes or {}, {} if base is None else {"base": base})
     config = merge(read_yaml(RECIPES / f"{name}.yaml"), changes)
     config = merge(config, {"out": str(work / "run"), **_files(parts, work)})
-    settings = json.dumps(config, sort_keys=True, default=str) + "".join(one.sha256 for one in parts.sources)
+    settings = json.dumps(config, sort_keys=True, default=str) + "".join(one.key for one in parts.train)
     if (work / "settings.json").is_file() and (work / "settings.json").read_text(encoding="utf-8") != settings:
         # What was begun with other data or settings is of no use.
         shutil.rmtree(work / "run", ignore_errors=True)
@@ -111,6 +117,16 @@ def train_scorer(
     return Scorer(name, out, report)
 
 
+def with_groups(parts: Parts) -> Parts:
+    """The parts with texts that name groups of people to learn from besides (scorer_groups.py); few texts are left as they are."""
+    new = added(parts.train, (*parts.validation, *parts.test))
+    if not new:
+        return parts
+    about = f"{len(new):,} texts that name groups of people: copies of the others with other groups, and ownlm's own"
+    source = Source(file="scorer_groups.py", licence="Apache-2.0", about=about)
+    return replace(parts, train=[*parts.train, *new], sources=(*parts.sources, source))
+
+
 def report_of(
     scorer: Scorer, held_out: Sequence[Example], hatecheck: Sequence[Item], errors: Sequence[str]
 ) -> ScorerReport:
@@ -129,12 +145,21 @@ def report_of(
     for one in class_measurements("held_out", np.stack((1 - scores, scores), 1), right, MEASURES, keys):
         low, high = interval(one)
         figures.append(Figure(name=one.metric.name, value=one.value, low=low, high=high, n=len(one)))
+    positive = scorer.report.positive
     found = check(scorer, hatecheck) if hatecheck else None
+    groups = group_figures(scorer, [one.text for one in held_out if one.label == positive]) if hatecheck else None
     filled = {
         "held_out": tuple(figures),
         "hatecheck": found.by_function if found else (),
         "hatecheck_groups": found.by_group if found else (),
-        "errors": (*(known_errors(found, scorer.report.positive) if found else ()), *errors),
+        "groups": groups.scores if groups else (),
+        "groups_auc": groups.auc if groups else (),
+        "groups_bpsn": groups.bpsn if groups else (),
+        "errors": (
+            *(group_errors(groups, positive) if groups else ()),
+            *(known_errors(found, positive) if found else ()),
+            *errors,
+        ),
     }
     return scorer.report.model_copy(update=filled)
 

@@ -92,6 +92,12 @@ class ScorerReport(Config):
     """The accuracy on each functionality of HateCheck (Röttger et al. 2021), "overall" first."""
     hatecheck_groups: tuple[Figure, ...] = ()
     """The accuracy on HateCheck's texts about each group of people."""
+    groups: tuple[Figure, ...] = ()
+    """The mean score of harmless texts that name a group of people; "seen" if texts added to its training named it, or "unseen"."""
+    groups_auc: tuple[Figure, ...] = ()
+    """How well it tells harmless texts about a group from insults of it (Borkan et al. 2019: subgroup AUC)."""
+    groups_bpsn: tuple[Figure, ...] = ()
+    """How well it tells harmless texts about a group from toxic ones of the held-out data (Borkan et al. 2019: BPSN AUC)."""
     errors: tuple[str, ...] = ()
     """What it is known to get wrong, a sentence each."""
 
@@ -170,6 +176,28 @@ class Scorer:
         room = model.config.max_positions - 4
         self.cut += sum(len(ids) > room for ids in tokenizer.encode_many([str(text) for text in texts]))
         return [one.scores[self.report.positive] for one in classify(model, tokenizer, texts, cut=True)]
+
+
+def spread(report: ScorerReport) -> list[str]:
+    """What it makes of groups' names, a line for the groups of its training and one for the others.
+
+    Args:
+        report: with figures by group, or without: then there is no line.
+    """
+    lines = []
+    for label, whose in (("seen", "in its added texts"), ("unseen", "in none of them")):
+        figures = [one for one in report.groups if one.label == label]
+        if figures:
+            low, high = (pick(figures, key=lambda one: one.value) for pick in (min, max))
+            worst = min(
+                (one for one in report.groups_bpsn if one.label == label), key=lambda one: one.value, default=None
+            )
+            lines.append(
+                f"{len(figures)} groups {whose}: mean score {np.mean([one.value for one in figures]):.3f}, from {low.value:.3f} "
+                f"({low.name}) to {high.value:.3f} ({high.name})"
+                + (f"; BPSN AUC from {worst.value:.3f} ({worst.name})" if worst else "")
+            )
+    return lines
 
 
 def scorers_folder() -> Path:

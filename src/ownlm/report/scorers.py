@@ -35,6 +35,24 @@ def add_scorers(report: Report, scorers: Sequence[Mapping[str, Any]]) -> None:
             if one[key]:
                 with report.fold(title):
                     report.table("Share of cases that it has right", *_figures(column, one[key]))
+        if one.get("groups"):
+            with report.fold(f"'{name}' on harmless texts that name groups of people"):
+                report.table(
+                    "Mean score, and how well it tells these texts from insults of the group (AUC) and from other toxic texts (BPSN)",
+                    ["group", "in added texts", "mean score", "95% interval", "AUC", "BPSN AUC"],
+                    _groups(one),
+                )
+
+
+def _groups(one: Mapping[str, Any]) -> list[list[Any]]:
+    """A row for each group, the highest score first."""
+    auc, bpsn = ({figure["name"]: figure["value"] for figure in one[key]} for key in ("groups_auc", "groups_bpsn"))
+    rows = []
+    for figure in sorted(one["groups"], key=lambda figure: -figure["value"]):
+        name, low, high = figure["name"], figure["low"], figure["high"]
+        both = [f"{of[name]:.3f}" if name in of else "" for of in (auc, bpsn)]
+        rows.append([name, figure["label"], f"{figure['value']:.3f}", f"{low:.3f} to {high:.3f}", *both])
+    return rows
 
 
 def _figures(column: str, figures: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
