@@ -179,7 +179,7 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
     """Builds a configuration object.
 
     Raises:
-        ConfigError: the first wrong key, with its dotted path, its line where ``source`` is a file, and the nearest known name.
+        ConfigError: the first wrong key, with its dotted path, its line where ``source`` is a YAML file, and the nearest known name.
     """
     try:
         return kind.model_validate(_plain_floats(values))
@@ -221,10 +221,10 @@ def validate(kind: type[C], values: Mapping[str, Any], *, source: str | None = N
 
 
 def _with_line(source: str | None, location: Sequence[str], given: Any) -> str | None:
-    """A file's name with the line that a wrong key stands in, where it is found there."""
-    line = (
-        None if source is None else line_of(Path(source), location, lambda value: bool(_plain_floats(value) == given))
-    )
+    """A YAML file's name with the line that a wrong key stands in, where it is found there."""
+    if source is None or not source.lower().endswith((".yaml", ".yml")):
+        return source
+    line = line_of(Path(source), location, lambda value: bool(_plain_floats(value) == given))
     return source if line is None else f"{source}:{line}"
 
 
