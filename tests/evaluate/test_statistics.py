@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.special
@@ -56,7 +58,7 @@ def test_all_right_is_no_certainty() -> None:
 
 def test_one_item_or_one_cluster_tells_nothing_of_others() -> None:
     assert interval(measured(np.ones(20), clusters=np.zeros(20, np.int64))) == (0, 1)
-    assert interval(measured(np.array([[30.0, 10.0]]), exponent_of_mean("p"))) == (0, np.inf)
+    assert interval(measured(np.array([[30.0, 10.0]]), exponent_of_mean("p"))) == (1, np.inf)
     assert interval(measured(np.array([3.5]))) == (-np.inf, np.inf)
     # Nor do items that are all the same, where values have no bounds.
     assert interval(measured(np.full(9, 3.5))) == (-np.inf, np.inf)
@@ -171,3 +173,14 @@ def test_a_share_in_clusters_is_never_surer_than_of_items() -> None:
     values[[4, 5]] = values[[5, 4]]
     sample = sample_of(measured(values, clusters=np.repeat(np.arange(5), 5)))
     assert effective_items(sample) == 25
+
+
+def test_no_perplexity_is_below_one() -> None:
+    """Few items leave much open, but only above; what is in no doubt stays as it is."""
+    rows = np.array([[0.02, 1.0], [0.05, 1.0], [9.0, 1.0], [0.01, 1.0]])
+    measurement = Measurement("t", exponent_of_mean("perplexity"), rows, ["a", "b", "c", "d"])
+    low, high = interval(measurement)
+    assert low == 1.0 and high > measurement.value
+    # Only the clip differs: the same numbers under a metric without a best value reach below 1.
+    free = replace(measurement, metric=replace(measurement.metric, best=None))
+    assert interval(free)[0] < 1.0 and interval(free)[1] == high

@@ -33,9 +33,14 @@ def interval(measurement: Measurement, *, level: float = LEVEL, seed: int = 0) -
     """The interval of a measurement, over clusters where it has some; the same measurement always gives the same.
 
     One item, or one cluster, says nothing of how much others would differ: the interval is then all that values can be, as
-    far as they have bounds, or infinite.
+    far as they have bounds, or infinite; never beyond the best value where less or more is better.
     """
-    return interval_of(sample_of(measurement), level=level, seed=seed)
+    low, high = interval_of(sample_of(measurement), level=level, seed=seed)
+    # No value is better than the best: no perplexity is below 1.
+    best, higher_is_better = measurement.metric.best, measurement.metric.higher_is_better
+    if best is not None and higher_is_better is not None:
+        return (low, min(high, best)) if higher_is_better else (max(low, best), high)
+    return low, high
 
 
 def interval_of(sample: Sample, *, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
